@@ -1,0 +1,1 @@
+"""The only rooms that know SQLite; `connection.py` alone imports aiosqlite."""

@@ -1,0 +1,292 @@
+"""The one connection that an application and its migrations share, and who may use it when.
+
+Owns the aiosqlite connection, the lock around it and the cancellation of what runs on it; knows
+nothing of migrations. No other room imports aiosqlite.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+
+import aiosqlite
+from anyio import CancelScope
+
+from wave_async.database import files
+from wave_async.database.question import Question
+from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
+from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, primary_code
+from wave_async.errors import (
+    DatabaseLocked,
+    DatabaseUnusable,
+    NeedsRecovery,
+    PoolDeadlock,
+    WaveError,
+)
+from wave_async.model.events import Event
+
+LOCK_TIMEOUT = 60.0
+BUSY_TIMEOUT = 5.0
+
+_REASONS = {
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database",
+    sqlite3.SQLITE_CORRUPT: "it is damaged (database disk image is malformed)",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; the file must be readable and its directory "
+    "writable",
+    sqlite3.SQLITE_READONLY: "it cannot be written; the file and its directory must be writable",
+    sqlite3.SQLITE_FULL: "the disk is full; make space and try again",
+}
+
+
+class _PoolConnection(EngineConnection):
+    """Looks at the file on the connection's thread, before SQLite touches it."""
+
+    def __init__(self, path: str, **options: Any) -> None:
+        if path != files.MEMORY and not files.check(path):
+            files.make_directory(path)
+        super().__init__(path, **options)
+
+
+class SingleConnectionPool:
+    """One aiosqlite connection, opened when it is first needed, behind one asyncio lock.
+
+    The application's queries and the migrations may share it: whoever holds it has it alone, so no
+    query lands inside a migration's transaction. It is in autocommit mode (`isolation_level=None`)
+    with foreign keys on, synchronous FULL, a busy timeout of 5 s and `trusted_schema` off.
+    A relative path is made absolute at once. `":memory:"` is a database that lives as long as the
+    pool is open. As an async context manager it closes the connection at the end.
+
+    Raises `InvalidPath` for an empty path and for a `file:` URI.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = files.database_path(path)
+        self._connection: aiosqlite.Connection | None = None
+        self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection, if it is open; the pool opens a new one when it is used again."""
+        async with self._locked():
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                await _to_its_end(connection.close())
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[aiosqlite.Connection]:
+        """Hand out the connection, switched to WAL, to one task at a time.
+
+        A transaction that is still open at the end is rolled back, with a `RuntimeWarning` where no
+        exception explains it. Raises `PoolDeadlock` where the task already holds the connection,
+        and `DatabaseError`.
+        """
+        async with self._locked():
+            connection = await self._opened()
+            if not await self._hop(connection, _switch_to_wal):
+                raise DatabaseLocked(LOCK_TIMEOUT)
+            try:
+                yield connection
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError):
+                    await connection.interrupt()
+                await self._hop(connection, _roll_back)
+                raise
+            if connection.in_transaction:
+                await self._hop(connection, _roll_back)
+                warnings.warn(
+                    "the pool's connection was given back with an open transaction: rolled back",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+    async def run(
+        self,
+        program: Callable[[], Program[T]],
+        *,
+        judge: Callable[[], Program[object]] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        patience: float = LOCK_TIMEOUT,
+    ) -> T:
+        """Run a program of the engine, from its first request to its last, in one hop.
+
+        Where the pool is not open yet, `judge` looks at the database first, as a question: what it
+        refuses is never opened for writing. Cancelled, the program is interrupted and awaited until
+        it has cleaned up; one that had won by then stays done.
+        """
+        async with self._locked():
+            if judge and self._connection is None and self.path != files.MEMORY:
+                with suppress(NeedsRecovery):
+                    await self._briefly(judge, patience)
+            return await self._hop(await self._opened(), program, on_event, patience)
+
+    async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
+        """Answer a question: on the open connection, or on a short read-only one.
+
+        The program may be run twice. Nothing is created or changed. Raises `NeedsRecovery` where
+        only a writer can read the database.
+        """
+        async with self._locked():
+            if self._connection is not None or self.path == files.MEMORY:
+                return await self._hop(await self._opened(), program, patience=patience)
+            return await self._briefly(program, patience)
+
+    async def _briefly(self, program: Callable[[], Program[T]], patience: float) -> T:
+        question = Question(self.path, program, patience)
+        return await self._settled(question, _on_a_thread(question.ask), patience)
+
+    async def _hop(
+        self,
+        connection: aiosqlite.Connection,
+        program: Callable[[], Program[T]],
+        on_event: Callable[[Event], None] | None = None,
+        patience: float = LOCK_TIMEOUT,
+    ) -> T:
+        hop = Hop(program, _reporter(on_event), patience)
+        # aiosqlite hands whatever it gets here to EngineConnection.executescript, on its thread.
+        return await self._settled(hop, connection.executescript(hop), patience)
+
+    async def _settled(self, hop: Hop[T], running: Awaitable[object], patience: float) -> T:
+        """Wait for a hop; cancelled, however often, wait until its thread has answered."""
+        try:
+            await running
+        except asyncio.CancelledError:
+            with CancelScope(shield=True):
+                while not hop.finished:
+                    hop.cancel()
+                    with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
+                        await asyncio.sleep(POLL / 2)
+            raise
+        try:
+            return hop.outcome()
+        except sqlite3.Error as error:
+            raise _explained(error, self.path, patience) from error
+
+    async def _opened(self) -> aiosqlite.Connection:
+        if self._connection is None:
+            connection = await _connect(self.path)
+            try:
+                await self._hop(connection, _configure)
+            except BaseException:
+                await _to_its_end(connection.close())
+                raise
+            self._connection = connection
+        return self._connection
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        task = asyncio.current_task()
+        if self._holder is task:
+            raise PoolDeadlock
+        async with self._lock:
+            self._holder = task
+            try:
+                yield
+            finally:
+                self._holder = None
+
+
+async def _connect(path: str) -> aiosqlite.Connection:
+    """Open a connection whose thread does not keep the process alive.
+
+    aiosqlite's worker inherits the daemon flag of the thread that creates it. Without it, a start
+    that fails with its pool in a global would never exit (aiosqlite issues 290, 299).
+    """
+    made: list[aiosqlite.Connection] = []
+
+    def make() -> None:
+        made.append(
+            aiosqlite.connect(
+                path, factory=_PoolConnection, isolation_level=None, timeout=BUSY_TIMEOUT
+            )
+        )
+
+    maker = Thread(target=make, daemon=True)
+    maker.start()
+    maker.join()
+    try:
+        return await made[0]
+    except sqlite3.Error as error:
+        raise _explained(error, path, BUSY_TIMEOUT) from error
+
+
+def _configure() -> Program[None]:
+    yield Execute("PRAGMA foreign_keys = ON")
+    yield Execute("PRAGMA synchronous = FULL")
+    yield Execute("PRAGMA trusted_schema = OFF")
+
+
+def _switch_to_wal() -> Program[bool]:
+    return bool((yield SwitchToWal(LOCK_TIMEOUT)))
+
+
+def _roll_back() -> Program[None]:
+    yield Rollback()
+
+
+def _reporter(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    """Return what a thread may call to tell an event on the loop; a closed loop hears nothing."""
+    if on_event is None:
+        return lambda _: None
+    loop = asyncio.get_running_loop()
+
+    def report(event: Event) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(on_event, event)
+
+    return report
+
+
+async def _on_a_thread(job: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def work() -> None:
+        job()
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(done.set)
+
+    Thread(target=work, daemon=True).start()
+    await done.wait()
+
+
+async def _to_its_end(awaitable: Awaitable[T]) -> T:
+    """Await something that must not be left half done; a cancellation is raised after it."""
+    task = asyncio.ensure_future(awaitable)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            with CancelScope(shield=True):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+    if cancelled:
+        raise cancelled
+    return task.result()
+
+
+def _explained(error: sqlite3.Error, path: str, patience: float) -> WaveError:
+    if is_busy(error):
+        return DatabaseLocked(patience)
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+        return NeedsRecovery(path, "a writer crashed; the next write access repairs it")
+    reason = _REASONS.get(primary_code(error), "")
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return DatabaseUnusable(path, f"{reason or error} ({name})")

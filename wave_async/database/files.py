@@ -1,0 +1,93 @@
+"""What a path must be before SQLite may open it, and how a question opens it without a trace.
+
+Runs on a connection's thread; knows files, not SQL.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from wave_async.errors import DatabaseUnusable, InvalidPath
+
+MEMORY = ":memory:"
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def database_path(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a database, or `:memory:`.
+
+    Raises `InvalidPath` for an empty name, a `file:` URI (SQLite would read options out of it) and
+    a NUL character.
+    """
+    name = os.fspath(path)
+    if name == MEMORY:
+        return name
+    if not name:
+        raise InvalidPath(name, "it is empty")
+    if name.startswith("file:"):
+        raise InvalidPath(name, "URIs are not supported; give the path alone")
+    if "\0" in name:
+        raise InvalidPath(name, "it contains a NUL character")
+    return str(Path(name).absolute())
+
+
+def check(path: str) -> bool:
+    """Return whether there is a file; raise `DatabaseUnusable` where SQLite should not even try."""
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise DatabaseUnusable(path, _reason(error)) from error
+    if kind := _KINDS.get(stat.S_IFMT(mode)):
+        raise DatabaseUnusable(path, f"it is {kind}, not a file")
+    return True
+
+
+def make_directory(path: str) -> None:
+    """Create the directory of a database that is new, for its owner alone."""
+    directory = Path(path).parent
+    try:
+        for missing in reversed([p for p in (directory, *directory.parents) if not p.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        reason = f"its directory cannot be created: {_reason(error)}"
+        raise DatabaseUnusable(path, reason) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def untouchable(path: str) -> tuple[object, ...] | None:
+    """Return a stamp of a database that no other process can be writing, or None.
+
+    Without a journal and without frames in the write-ahead log the file alone is the database, and
+    SQLite may read it as `immutable`, which leaves no -wal and -shm behind. A caller compares the
+    stamps from before and after (https://sqlite.org/uri.html#uriimmutable).
+    """
+    if Path(f"{path}-journal").exists() or _size(f"{path}-wal"):
+        return None
+    about = Path(path).stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def read_only_uri(path: str, *, immutable: bool) -> str:
+    """Return the URI that opens a database for a question."""
+    return Path(path).as_uri() + ("?immutable=1" if immutable else "?mode=ro")

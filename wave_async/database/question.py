@@ -1,0 +1,50 @@
+"""Answers a question about a database file without leaving a trace on it.
+
+Owns the short read-only connection; knows nothing of event loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wave_async.database import files
+from wave_async.database.requests import Program
+from wave_async.database.session import EngineConnection, Hop, T
+
+
+class Question(Hop[T]):
+    """One run of a program on a connection of its own, opened for it and closed after it.
+
+    A missing file is answered as an empty database and stays missing. Where nobody can be writing
+    the file is read as immutable; what changed under such a read is read again as others read it.
+    """
+
+    def __init__(self, path: str, program: Callable[[], Program[T]], patience: float) -> None:
+        super().__init__(program, report=lambda _: None, patience=patience)
+        self._path = path
+
+    def ask(self) -> None:
+        """Open, run and close, on the calling thread; never raises, see `outcome`."""
+        try:
+            self._ask()
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it in the awaiter
+            self._error = error
+        self.finished = True
+
+    def _ask(self) -> None:
+        if not files.check(self._path):
+            self._read(files.MEMORY)
+            return
+        stamp = files.untouchable(self._path)
+        if stamp is not None:
+            self._read(files.read_only_uri(self._path, immutable=True))
+        if stamp is None or stamp != files.untouchable(self._path):
+            self._read(files.read_only_uri(self._path, immutable=False))
+
+    def _read(self, uri: str) -> None:
+        connection = EngineConnection(uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            self._error = None
+            self._run_on(connection)
+        finally:
+            connection.close()

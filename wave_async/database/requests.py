@@ -1,0 +1,83 @@
+"""What a program may ask of a database.
+
+A *program* is a generator that yields these requests and receives their answers, or their
+exceptions, at the `yield`. It holds no connection and does no I/O: whoever drives it (a session, or
+a test by hand) decides how a request is served. A cancelled run arrives as
+`asyncio.CancelledError`, so `except` and `finally` clean up after it as after an error of SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from wave_async.model.events import Event
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Execute:
+    """Run one statement to its end; answers whether a transaction is open afterwards."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Run one statement; answers all its rows as tuples."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BeginWrite:
+    """Switch the database to WAL where it is not yet, and begin a write transaction.
+
+    Answers False when somebody else still held the lock after `patience` seconds.
+    """
+
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchToWal:
+    """Switch the database to WAL where it is not yet, outside a transaction.
+
+    Answers False when somebody else still used the database after `patience` seconds.
+    """
+
+    patience: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Put up (or take down) the guard that refuses what a migration may not do."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Run one statement of a cleanup: it is never cancelled, and repeated if interrupted."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """End the transaction, if SQLite has not done so itself; a cleanup, see `Restore`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the caller of the run what happens."""
+
+    event: Event
+
+
+Request = Execute | Query | BeginWrite | SwitchToWal | Guard | Restore | Rollback | Report
+Program = Generator[Request, Any, T]

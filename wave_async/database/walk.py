@@ -1,0 +1,124 @@
+"""The programs of whole runs: up, down, marking versions as applied, loading a schema.
+
+Each decides again, from what it reads, what comes next; a list made before the lock would leave
+holes when somebody else migrates meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from wave_async.database import history, step
+from wave_async.database.history import History
+from wave_async.database.requests import Execute, Program, Query, Rollback, T
+from wave_async.errors import MigrationFailed, PlanChanged, WaveError
+from wave_async.model.catalogue import Entry
+from wave_async.model.migration import Direction, Step
+from wave_async.model.script import Script
+
+Choice = Callable[[History, int], Iterable[Entry]]
+"""What is left to run, first things first, given the history and the number of steps done."""
+
+
+class Walk:
+    """One run, up or down, step by step until nothing is left.
+
+    The history is read again only when another connection has committed since: our own steps are
+    known.
+    """
+
+    def __init__(self, direction: Direction, choose: Choice, patience: float) -> None:
+        self._direction = direction
+        self._choose = choose
+        self._patience = patience
+        self._seen: int | None = None
+        self._tracked = False
+        self._left: deque[Entry] = deque()
+        self._done: list[Step] = []
+
+    def program(self) -> Program[tuple[Step, ...]]:
+        """Run every step; answers those that this run has done.
+
+        What it raises names in `done` the versions that had been finished by then.
+        """
+        try:
+            while (yield from step.write(self._look, self._run, self._patience)):
+                pass
+        except WaveError as error:
+            error.done = tuple(s.version for s in self._done)
+            raise
+        return tuple(self._done)
+
+    def _look(self) -> Program[Entry | None]:
+        ((seen,),) = yield Query(history.DATA_VERSION)
+        if seen != self._seen:
+            found = yield from history.read()
+            self._tracked = found.tracked
+            self._left = deque(self._choose(found, len(self._done)))
+            self._seen = seen
+        return self._left[0] if self._left else None
+
+    def _run(self, entry: Entry) -> Program[None]:
+        yield from step.migrate(entry, self._direction, tracked=self._tracked)
+        self._tracked = True
+        self._done.append(self._left.popleft().step(self._direction))
+
+
+def consistently(program: Callable[[], Program[T]]) -> Program[T]:
+    """Run a question in one read transaction."""
+    yield Execute("BEGIN")
+    try:
+        return (yield from program())
+    finally:
+        yield Rollback()
+
+
+def fixed(first: Callable[[History], list[Entry]]) -> Choice:
+    """Choose once, what a rollback does; from then on the newest version must be the next of it.
+
+    Raises `PlanChanged` where it is not: somebody else has migrated meanwhile.
+    """
+    chosen: list[Entry] | None = None
+
+    def choose(found: History, done: int) -> list[Entry]:
+        nonlocal chosen
+        if chosen is None:
+            chosen = first(found)
+        left = chosen[done:]
+        newest = found.applied[-1].version if found.applied else None
+        if left and newest != left[0].version:
+            raise PlanChanged(left[0].version, newest)
+        return left
+
+    return choose
+
+
+def mark(
+    look: Callable[[], Program[tuple[Entry, ...] | None]], patience: float
+) -> Program[tuple[Entry, ...]]:
+    """Record as applied, without running them, the migrations that `look` finds; all or none."""
+
+    def record(entries: tuple[Entry, ...]) -> Program[None]:
+        if not (yield from history.read()).tracked:
+            yield Execute(history.CREATE)
+        for entry in entries:
+            yield Execute(history.RECORD, entry.row)
+        yield Execute("COMMIT")
+
+    return (yield from step.write(look, record, patience)) or ()
+
+
+def load(script: Script, name: str, patience: float) -> Program[bool]:
+    """Run a script in one transaction, without a record; answers False on a tracked database."""
+
+    def look() -> Program[bool | None]:
+        found = yield from history.read()
+        return None if found.tracked else True
+
+    def run(_: bool) -> Program[None]:  # noqa: FBT001 - what look answers
+        yield from step.run_script(script, partial(MigrationFailed, None, name, Direction.UP.value))
+        yield Execute("COMMIT")
+
+    return bool((yield from step.write(look, run, patience)))

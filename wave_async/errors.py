@@ -1,0 +1,457 @@
+"""Every error that this package raises: each holds its data and writes its sentence.
+
+WaveError
+├── ConfigError               a variable holds something that it cannot mean
+├── MigrationsDisabled        up or down while WAVE_MIGRATION_ENABLED is false
+├── DefinitionError           the list of migrations cannot be right
+│   ├── InvalidMigration      one migration is malformed
+│   ├── InvalidScript         a script cannot be read as SQL
+│   ├── DuplicateVersion      two migrations have one version
+│   ├── VersionGap            a version is missing in the list
+│   └── SourceNotFound        the migrations cannot be imported
+├── HistoryError              what the database records contradicts the list
+│   ├── NewerDatabase         it holds versions above everything this code knows
+│   ├── UnknownMigration      it holds a version that this code does not have
+│   ├── ChecksumMismatch      an applied migration was edited afterwards
+│   ├── UnknownChecksum       a checksum of an algorithm that this code does not know
+│   ├── OutOfOrder            a pending version lies below an applied one
+│   ├── ForeignBookkeeping    schema_migrations is not ours
+│   ├── InvalidRecord         a row of schema_migrations is damaged
+│   ├── ValidationFailed      all of these that validate() found
+│   └── AdoptionRefused       an untracked schema fits no version, or several
+├── PlanError                 what was asked for cannot be done
+│   ├── InvalidTarget         a target version out of range
+│   ├── Irreversible          a step of a rollback has no way down
+│   ├── PlanChanged           somebody else migrated while a rollback ran
+│   └── ConfirmationRequired  a rollback that nobody confirmed
+├── MigrationFailed           a statement failed; its migration was rolled back
+├── StatementRefused          the guard refused a statement before it ran
+├── TransactionEnded          a statement ended the engine's transaction
+├── DatabaseError             the database cannot be used
+│   ├── DatabaseLocked        somebody else kept the lock for too long
+│   └── DatabaseUnusable      missing rights, not a database, damaged, full, ...
+│       └── NeedsRecovery     a crashed writer left a journal that only a writer can roll back
+└── PoolError                 the pool is used in a way that cannot work
+    ├── InvalidPath           no path of a database
+    └── PoolDeadlock          the task already holds the pool's connection
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+LONGEST_TEXT = 300
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Make foreign text safe for one line of a terminal.
+
+    Control, format and other unprintable characters are written as escapes, and what is longer than
+    `longest` characters is cut.
+    """
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in islice(text, longest)
+    )
+    return shown if len(text) <= longest else shown + "..."
+
+
+def local_time(seconds: int) -> str:
+    """Write a time of the history as people read it: local, to the second."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _listed(versions: Iterable[int]) -> str:
+    *most, last = (str(version) for version in versions)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+class WaveError(Exception):
+    """The root: catch it to catch everything that this package raises on purpose.
+
+    `done` holds the versions that the failed run had already applied (or rolled back) for good.
+    """
+
+    done: tuple[int, ...] = ()
+
+    def sentence(self) -> str:
+        """Say what happened, to what, and what to do next."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        before = f" (before that, done for good: {_listed(self.done)})" if self.done else ""
+        return printable(self.sentence(), longest=4000) + before
+
+
+@dataclass(eq=False)
+class ConfigError(WaveError):
+    """Raised when a variable holds a value that it cannot mean."""
+
+    variable: str
+    value: str
+    allowed: str
+
+    def sentence(self) -> str:
+        return f"{self.variable}={printable(self.value)!r} is not valid; allowed: {self.allowed}"
+
+
+class MigrationsDisabled(WaveError):
+    """Raised by `up` and `down` while the migration system is switched off."""
+
+    def sentence(self) -> str:
+        return "migrations are switched off: WAVE_MIGRATION_ENABLED is false; set it to true"
+
+
+class DefinitionError(WaveError):
+    """Raised before any database is opened: the list of migrations cannot be right."""
+
+
+@dataclass(eq=False)
+class InvalidMigration(DefinitionError):
+    """Raised when a migration is built from something that is none."""
+
+    version: object
+    problem: str
+
+    def sentence(self) -> str:
+        return f"migration {self.version!r}: {self.problem}"
+
+
+@dataclass(eq=False)
+class InvalidScript(DefinitionError):
+    """Raised when a script cannot be read as SQL; `line` counts from 1."""
+
+    where: str
+    line: int
+    problem: str
+
+    def sentence(self) -> str:
+        return f"{self.where}, line {self.line}: {self.problem}"
+
+
+@dataclass(eq=False)
+class DuplicateVersion(DefinitionError):
+    """Raised when two migrations have one version."""
+
+    version: int
+    descriptions: tuple[str, str]
+
+    def sentence(self) -> str:
+        first, second = map(printable, self.descriptions)
+        return f"version {self.version} is used twice: {first!r} and {second!r}; renumber one"
+
+
+@dataclass(eq=False)
+class VersionGap(DefinitionError):
+    """Raised when a numbered list jumps over a version."""
+
+    missing: int
+    following: int
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.missing} is missing before {self.following}; "
+            "versions are numbered without gaps"
+        )
+
+
+@dataclass(eq=False)
+class SourceNotFound(DefinitionError):
+    """Raised when the migrations named on the command line cannot be imported."""
+
+    source: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"cannot load migrations from {printable(self.source)!r}: {self.problem}"
+
+
+class HistoryError(WaveError):
+    """Raised before anything is written: the database contradicts the list of migrations."""
+
+
+@dataclass(eq=False)
+class NewerDatabase(HistoryError):
+    """Raised when the database holds versions above everything that this code knows."""
+
+    versions: tuple[int, ...]
+    newest_known: int
+
+    def sentence(self) -> str:
+        return (
+            f"the database is newer than this code: it has {_listed(self.versions)}, this code "
+            f"knows migrations up to {self.newest_known}; deploy newer code, nothing was changed"
+        )
+
+
+@dataclass(eq=False)
+class UnknownMigration(HistoryError):
+    """Raised when a version is recorded that the list does not have."""
+
+    version: int
+    description: str
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} ({printable(self.description)}) is applied, but this code "
+            "does not have it; bring it back, nothing was changed"
+        )
+
+
+@dataclass(eq=False)
+class ChecksumMismatch(HistoryError):
+    """Raised when an applied migration was edited afterwards, in more than comments and layout."""
+
+    version: int
+    expected: str
+    got: str
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} checksum mismatch: expected {self.expected}, got {self.got}"
+        )
+
+
+@dataclass(eq=False)
+class UnknownChecksum(HistoryError):
+    """Raised when a recorded checksum is of an algorithm that this code does not know."""
+
+    version: int
+    checksum: str
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} is recorded with a checksum of an unknown algorithm: "
+            f"{printable(self.checksum, 80)!r}; another tool or a newer release wrote it"
+        )
+
+
+@dataclass(eq=False)
+class OutOfOrder(HistoryError):
+    """Raised when a pending version lies below the newest applied one."""
+
+    version: int
+    newest: int
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} is pending below the applied {self.newest}; renumber it, "
+            "or allow it with --out-of-order (allow_out_of_order=True)"
+        )
+
+
+@dataclass(eq=False)
+class ForeignBookkeeping(HistoryError):
+    """Raised when something that is not our table has the name schema_migrations."""
+
+    found: str
+
+    def sentence(self) -> str:
+        return (
+            f"schema_migrations is not ours: {self.found}; another tool may own this database, "
+            "nothing was changed"
+        )
+
+
+@dataclass(eq=False)
+class InvalidRecord(HistoryError):
+    """Raised when a row of schema_migrations holds what this engine never writes."""
+
+    version: int
+    column: str
+    value: object
+
+    def sentence(self) -> str:
+        return (
+            f"schema_migrations, version {self.version}: {self.column} is "
+            f"{printable(repr(self.value), 80)}; the row is damaged, nothing was changed"
+        )
+
+
+@dataclass(eq=False)
+class ValidationFailed(HistoryError):
+    """Raised by `validate()` with everything that it found."""
+
+    problems: tuple[HistoryError, ...]
+
+    def sentence(self) -> str:
+        return "migration validation failed: " + "; ".join(p.sentence() for p in self.problems)
+
+
+@dataclass(eq=False)
+class AdoptionRefused(HistoryError):
+    """Raised when an untracked schema fits no version of ours, or several."""
+
+    fits: tuple[int, ...]
+    nearest: int
+    difference: str
+
+    def sentence(self) -> str:
+        if self.fits:
+            why = (
+                f"its tables fit versions {_listed(self.fits)} equally (data and indexes "
+                "leave no trace there)"
+            )
+        else:
+            why = f"its tables fit no version; nearest is {self.nearest}: {self.difference}"
+        return (
+            f"the database has tables but no schema_migrations, and {why}; nothing was changed. "
+            "If you know the version, mark it with force_mark_applied(version)"
+        )
+
+
+class PlanError(WaveError):
+    """Raised when what was asked for cannot be done on this database."""
+
+
+@dataclass(eq=False)
+class InvalidTarget(PlanError):
+    """Raised when a target version is below 0, above the newest, or above the rollout limit."""
+
+    target: int
+    problem: str
+
+    def sentence(self) -> str:
+        return f"target version {self.target} is {self.problem}"
+
+
+@dataclass(eq=False)
+class Irreversible(PlanError):
+    """Raised before the first step of a rollback when one of its steps has no way down."""
+
+    version: int
+    description: str
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} ({printable(self.description)}) cannot be rolled back: "
+            "it has no down script; nothing was changed"
+        )
+
+
+@dataclass(eq=False)
+class PlanChanged(PlanError):
+    """Raised when the newest applied version is no longer the one that a rollback came for."""
+
+    expected: int
+    found: int | None
+
+    def sentence(self) -> str:
+        found = "nothing" if self.found is None else f"migration {self.found}"
+        return (
+            f"the rollback stopped before migration {self.expected}: somebody else migrated "
+            f"meanwhile, {found} is the newest now; look at the status and try again"
+        )
+
+
+class ConfirmationRequired(PlanError):
+    """Raised by `wave migrate down` where there is no terminal to ask on."""
+
+    def sentence(self) -> str:
+        return "a rollback may lose data and there is no terminal to ask on; say --yes"
+
+
+@dataclass(eq=False)
+class MigrationFailed(WaveError):
+    """Raised when a migration fails; it was rolled back, and `__cause__` is what failed.
+
+    `version` is None when no migration failed but another script, which `description` names.
+    `number` and `line` count from 1 and are None when no statement of the script failed but the
+    engine's own (then `statement` says which).
+    """
+
+    version: int | None
+    description: str
+    direction: str
+    number: int | None
+    line: int | None
+    statement: str
+    reason: str
+
+    def sentence(self) -> str:
+        what, place = printable(self.description), f"{self.direction} script"
+        if self.version is not None:
+            what = f"migration {self.version} ({what})"
+        if self.number is not None:
+            place += f", statement {self.number}, line {self.line}"
+        return (
+            f"{what} failed and was rolled back: {place}: "
+            f"{printable(self.statement, 80)}: {self.reason}"
+        )
+
+
+@dataclass(eq=False)
+class StatementRefused(WaveError):
+    """Raised when the guard refuses a statement of a migration before it runs."""
+
+    what: str
+    why: str
+
+    def sentence(self) -> str:
+        return f"{self.what} is not allowed in a migration: {self.why}"
+
+
+class TransactionEnded(WaveError):
+    """Raised when a statement ended the engine's transaction by itself."""
+
+    def sentence(self) -> str:
+        return "the statement ended the migration's transaction (ROLLBACK as a conflict clause?)"
+
+
+class DatabaseError(WaveError):
+    """Raised when the database cannot be used."""
+
+
+@dataclass(eq=False)
+class DatabaseLocked(DatabaseError):
+    """Raised when somebody else kept the database locked for `waited` seconds."""
+
+    waited: float
+
+    def sentence(self) -> str:
+        return (
+            f"database is locked: another process has been using it for {self.waited:g} s; "
+            "try again when it is done"
+        )
+
+
+@dataclass(eq=False)
+class DatabaseUnusable(DatabaseError):
+    """Raised when a path cannot be used as a database; `reason` says why."""
+
+    path: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"cannot use database {self.path}: {self.reason}"
+
+
+class NeedsRecovery(DatabaseUnusable):
+    """Raised by a question: only a connection that may write can read this database."""
+
+
+class PoolError(WaveError):
+    """Raised when the pool is used in a way that cannot work."""
+
+
+@dataclass(eq=False)
+class InvalidPath(PoolError):
+    """Raised when a database is named by something that is no path."""
+
+    path: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"{self.path!r} is not a path of a database: {self.problem}"
+
+
+class PoolDeadlock(PoolError):
+    """Raised when a task that holds the pool's connection asks for it again."""
+
+    def sentence(self) -> str:
+        return (
+            "this task already holds the pool's connection (pool.acquire()) and would wait for "
+            "itself; leave the block first"
+        )

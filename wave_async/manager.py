@@ -1,0 +1,222 @@
+"""The story of a run: build the catalogue, read the history, plan, and run the plan's program."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+from wave_async.database import history
+from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.history import History
+from wave_async.database.requests import Program, Query
+from wave_async.database.schema import SchemaReader, replay
+from wave_async.database.walk import Choice, Walk, consistently, fixed, mark
+from wave_async.errors import ValidationFailed
+from wave_async.model import plan
+from wave_async.model.catalogue import Catalogue, Entry
+from wave_async.model.events import Event
+from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
+from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
+from wave_async.model.schema import fitting_version
+
+
+class _Untracked(Exception):
+    """The database has tables but no bookkeeping: see first whether it can be adopted."""
+
+
+class MigrationManager:
+    """Migrates the database of a pool, up and down, and answers questions about it.
+
+    Any number of tasks and processes may use managers on one database at once. Every step is one
+    transaction with its record: it is done or it is not, whatever happens. Questions (`status`,
+    `applied`, `pending`, `plan_up`, `plan_down`, `validate`, `current_version`) never write.
+
+    `migrations` are numbered from their first version without gaps, or by timestamps.
+    `max_version` limits what is applied (0: no limit); `validate_checksums=False` accepts edited
+    migrations; `allow_out_of_order=True` applies pending versions below applied ones; `on_event` is
+    called on the event loop with `StepStarted`, `StepFinished` and `WaitingForLock`.
+
+    Every method raises `DefinitionError` for a list of migrations that cannot be right, before it
+    opens the database, `HistoryError` for a database that contradicts it, and `DatabaseError`.
+    """
+
+    def __init__(
+        self,
+        pool: SingleConnectionPool,
+        migrations: Iterable[Migration],
+        *,
+        max_version: int = 0,
+        validate_checksums: bool = True,
+        allow_out_of_order: bool = False,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._migrations = tuple(migrations)
+        self._rules = Rules(max_version, validate_checksums, allow_out_of_order)
+        self._on_event = on_event
+        self._building = asyncio.Lock()
+        self._built: Catalogue | None = None
+        self._up_to_date: tuple[object, int | None] | None = None
+
+    async def status(self) -> Status:
+        """Return where every migration stands; an odd history is shown, not refused."""
+        catalogue, applied = await self._catalogue(), await self.applied()
+        return plan.status(catalogue, applied, self._rules)
+
+    async def current_version(self) -> int:
+        """Return the newest applied version, 0 where nothing is applied."""
+        return plan.current_version(await self.applied())
+
+    async def applied(self) -> tuple[AppliedMigration, ...]:
+        """Return what the database records, by version."""
+        return (await self._pool.ask(_read)).applied
+
+    async def pending(self) -> tuple[MigrationStatus, ...]:
+        """Return what the database lacks, by version, whatever `max_version` says."""
+        return (await self.status()).pending
+
+    async def plan_up(self, target: int | None = None) -> Plan:
+        """Return what `migrate_up` would do now, and raise what it would raise beforehand."""
+        catalogue, found = await self._catalogue(), await self._pool.ask(_read)
+        entries = plan.up(catalogue, found.applied, target, self._rules)
+        adopted: tuple[Entry, ...] | None = None
+        if entries and found.populated:
+            proof = await self._proof(catalogue)
+            adopted = await self._pool.ask(partial(consistently, proof))
+        adopted = adopted or ()
+        return _plan(Direction.UP, [e for e in entries if e not in adopted], adopted)
+
+    async def plan_down(self, target: int) -> Plan:
+        """Return what `migrate_down` would do now, and raise what it would raise beforehand."""
+        catalogue, applied = await self._catalogue(), await self.applied()
+        return _plan(Direction.DOWN, plan.down(catalogue, applied, target, self._rules))
+
+    async def validate(self) -> bool:
+        """Compare the history with the migrations; False says that checksums were not compared.
+
+        Raises `ValidationFailed` with everything that it found.
+        """
+        catalogue, applied = await self._catalogue(), await self.applied()
+        if problems := tuple(plan.problems(catalogue, applied, self._rules)):
+            raise ValidationFailed(problems)
+        return self._rules.check_checksums
+
+    async def migrate_up(self, target: int | None = None) -> Plan:
+        """Apply what is pending up to `target` (None: the newest version), lowest first.
+
+        Returns what was done. A target at or below the current version does nothing. With nothing
+        to do, nothing is written and no write lock is taken. Cancelled, the running step is rolled
+        back and finished ones stay.
+
+        A database with tables but no bookkeeping is adopted first: the migrations are replayed in
+        memory, and the one version whose tables and columns are those of the database is recorded,
+        with all below it. Where no table is ours, everything is applied.
+
+        Raises `InvalidTarget`, `OutOfOrder`, `AdoptionRefused`, `MigrationFailed` and
+        `DatabaseLocked`.
+        """
+        catalogue = await self._catalogue()
+        try:
+            return await self._migrate_up(catalogue, target, adopt=True)
+        except _Untracked:
+            proof = await self._proof(catalogue)
+            adopted = await self._pool.run(partial(mark, proof, LOCK_TIMEOUT), judge=proof)
+            done = await self._migrate_up(catalogue, target, adopt=False)
+            return replace(done, adopted=_steps(Direction.UP, adopted))
+
+    async def migrate_down(self, target: int) -> Plan:
+        """Roll back what is applied above `target`, newest first.
+
+        Returns what was done. A target at or above the current version does nothing. Every step is
+        known, unchanged and has a way down before the first one runs. Raises `InvalidTarget`,
+        `Irreversible`, `PlanChanged` when somebody else migrates meanwhile, `MigrationFailed`,
+        `DatabaseLocked`.
+        """
+        catalogue = await self._catalogue()
+
+        def first(found: History) -> list[Entry]:
+            return plan.down(catalogue, found.applied, target, self._rules)
+
+        walk = Walk(Direction.DOWN, fixed(first), LOCK_TIMEOUT)
+        steps = await self._pool.run(
+            walk.program, judge=_judging(fixed(first)), on_event=self._on_event
+        )
+        return Plan(Direction.DOWN, steps)
+
+    async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
+        """Record migrations 1 to `version` as applied without running them, on your word.
+
+        Those that are recorded already are left alone. All or none is recorded. Raises
+        `InvalidTarget`.
+        """
+        catalogue = await self._catalogue()
+
+        def unmarked() -> Program[tuple[Entry, ...] | None]:
+            found = yield from history.read()
+            return plan.unmarked(catalogue, found.applied, version, self._rules) or None
+
+        marked = await self._pool.run(partial(mark, unmarked, LOCK_TIMEOUT), judge=unmarked)
+        return _steps(Direction.UP, marked)
+
+    async def _migrate_up(self, catalogue: Catalogue, target: int | None, *, adopt: bool) -> Plan:
+        def choose(found: History, _done: int) -> list[Entry]:
+            pending = plan.up(catalogue, found.applied, target, self._rules)
+            if pending and found.populated and adopt:
+                raise _Untracked
+            return pending
+
+        def program() -> Program[tuple[Step, ...]]:
+            (stamp,) = yield Query(history.STAMP)
+            if self._up_to_date == (stamp, target):
+                return ()
+            steps = yield from Walk(Direction.UP, choose, LOCK_TIMEOUT).program()
+            self._up_to_date = None if steps else (stamp, target)
+            return steps
+
+        steps = await self._pool.run(program, judge=_judging(choose), on_event=self._on_event)
+        return Plan(Direction.UP, steps)
+
+    async def _proof(self, catalogue: Catalogue) -> Callable[[], Program[tuple[Entry, ...] | None]]:
+        """Return the question which migrations an untracked database has; None: none of ours."""
+        entries = tuple(catalogue.entries.values())
+        async with SingleConnectionPool(":memory:") as scratch:
+            versions = await scratch.run(partial(replay, entries))
+        ours = {name for _, tables in versions for name in tables}
+
+        def proven() -> Program[tuple[Entry, ...] | None]:
+            if (yield from history.read()).tracked:
+                return None
+            version = fitting_version(versions, (yield from SchemaReader().tables(ours)))
+            return None if version is None else tuple(e for e in entries if e.version <= version)
+
+        return proven
+
+    async def _catalogue(self) -> Catalogue:
+        if self._built is None:
+            async with self._building:
+                if self._built is None:
+                    self._built = await asyncio.to_thread(Catalogue, self._migrations)
+        return self._built
+
+
+def _read() -> Program[History]:
+    return (yield from consistently(history.read))
+
+
+def _judging(choose: Choice) -> Callable[[], Program[None]]:
+    """Return the question whether a choice refuses the database."""
+
+    def judge() -> Program[None]:
+        choose((yield from _read()), 0)
+
+    return judge
+
+
+def _steps(direction: Direction, entries: Iterable[Entry]) -> tuple[Step, ...]:
+    return tuple(entry.step(direction) for entry in entries)
+
+
+def _plan(direction: Direction, entries: Iterable[Entry], adopted: Iterable[Entry] = ()) -> Plan:
+    return Plan(direction, _steps(direction, entries), _steps(direction, adopted))

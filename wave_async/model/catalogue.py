@@ -1,0 +1,90 @@
+"""The ordered, checked set of migrations that the code knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap
+from wave_async.model.migration import Direction, Migration, Step
+from wave_async.model.script import Script, parse
+
+FIRST_TIMESTAMP = 10**7
+"""A list whose first version is at least this is numbered by timestamps, which have gaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A migration whose two scripts were read."""
+
+    migration: Migration
+    up: Script
+    down: Script
+
+    @property
+    def version(self) -> int:
+        """Its version."""
+        return self.migration.version
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of its up script, so that a broken down script may be mended."""
+        return self.up.checksum
+
+    @property
+    def row(self) -> tuple[int, str, str]:
+        """What is recorded of it: version, description, checksum."""
+        return self.version, self.migration.description, self.checksum
+
+    @property
+    def reversible(self) -> bool:
+        """Whether it has a way down."""
+        return bool(self.down.statements)
+
+    def script(self, direction: Direction) -> Script:
+        """Return the script of a direction."""
+        return self.up if direction is Direction.UP else self.down
+
+    def step(self, direction: Direction) -> Step:
+        """Return this migration as a step of a plan."""
+        return Step(direction, self.version, self.migration.description)
+
+
+class Catalogue:
+    """All migrations of an application, by version; an empty one is allowed.
+
+    Raises `DuplicateVersion`, `VersionGap` (a list that starts below 10^7 has no gaps; from
+    there on its versions are timestamps), `InvalidScript`, `InvalidMigration`.
+    """
+
+    def __init__(self, migrations: Iterable[Migration]) -> None:
+        self.entries: dict[int, Entry] = {}
+        for migration in sorted(map(_migration, migrations), key=lambda m: m.version):
+            self._add(migration)
+
+    @property
+    def newest(self) -> int:
+        """The highest version, 0 if there is none."""
+        return next(reversed(self.entries), 0)
+
+    def _add(self, migration: Migration) -> None:
+        version = migration.version
+        if known := self.entries.get(version):
+            raise DuplicateVersion(version, (known.migration.description, migration.description))
+        if (
+            self.entries
+            and self.newest + 1 != version
+            and next(iter(self.entries)) < FIRST_TIMESTAMP
+        ):
+            raise VersionGap(self.newest + 1, version)
+        up, down = (
+            parse(text, f"migration {version}, {direction.value} script")
+            for direction, text in ((Direction.UP, migration.up), (Direction.DOWN, migration.down))
+        )
+        self.entries[version] = Entry(migration, up, down)
+
+
+def _migration(value: object) -> Migration:
+    if not isinstance(value, Migration):
+        raise InvalidMigration(value, "it is not a Migration")
+    return value

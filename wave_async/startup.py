@@ -1,0 +1,125 @@
+"""Migrations at an application's start, awaited by hand or as an ASGI-shaped lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from wave_async.config import MigrationConfig
+from wave_async.database import history, walk
+from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.manager import MigrationManager
+from wave_async.model.events import Event
+from wave_async.model.migration import Direction, Migration
+from wave_async.model.plan import Plan
+from wave_async.model.script import parse
+
+logger = logging.getLogger("wave_async")
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class StartupReport:
+    """What a start did.
+
+    `done` is what it applied and adopted, `pending` counts what `WAVE_AUTO_MIGRATE=false` left to
+    apply, and `legacy` says that the pre-migration schema was loaded instead.
+    """
+
+    done: Plan
+    pending: int = 0
+    legacy: bool = False
+
+
+async def migrate_on_startup(
+    pool: SingleConnectionPool,
+    migrations: Iterable[Migration],
+    *,
+    config: MigrationConfig | None = None,
+    legacy_schema: str | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> StartupReport:
+    """Bring the database of a pool to the version that the configuration wants.
+
+    A missing database is created, its directory too; a database with tables but without bookkeeping
+    is adopted (see `MigrationManager.migrate_up`). `config` is read from the environment if not
+    given. With `auto_migrate` off nothing is applied or created; a database that contradicts the
+    migrations is still refused. With `enabled` off `legacy_schema` is loaded in one transaction,
+    never on a database that has bookkeeping. Raises what `MigrationManager.migrate_up` raises, and
+    `ConfigError`.
+    """
+    config = config or MigrationConfig.from_env()
+    if not config.enabled:
+        return await _load_legacy(pool, legacy_schema)
+    manager = MigrationManager(
+        pool,
+        migrations,
+        max_version=config.max_version,
+        validate_checksums=not config.skip_validation,
+        on_event=on_event,
+    )
+    plan = await manager.plan_up()
+    if not plan:
+        return StartupReport(plan)
+    if not config.auto_migrate:
+        logger.warning(
+            "%s: %d pending migration(s) not applied, WAVE_AUTO_MIGRATE is false",
+            pool.path,
+            len(plan.steps),
+        )
+        return StartupReport(Plan(Direction.UP), pending=len(plan.steps))
+    done = await manager.migrate_up()
+    if done.adopted:
+        logger.info("%s: adopted at version %d", pool.path, done.adopted[-1].version)
+    for step in done.steps:
+        logger.info("%s: applied migration %d: %s", pool.path, step.version, step.description)
+    return StartupReport(done)
+
+
+async def _load_legacy(pool: SingleConnectionPool, schema: str | None) -> StartupReport:
+    tracked = (await pool.ask(history.read)).tracked
+    if schema is not None and not tracked:
+        script = await asyncio.to_thread(parse, schema, "pre-migration schema")
+        load = partial(walk.load, script, "the pre-migration schema", LOCK_TIMEOUT)
+        tracked = not await pool.run(load)
+    if tracked:
+        logger.warning(
+            "%s: WAVE_MIGRATION_ENABLED is false, but the database has schema_migrations: "
+            "the pre-migration schema was not loaded",
+            pool.path,
+        )
+    return StartupReport(Plan(Direction.UP), legacy=schema is not None and not tracked)
+
+
+def lifespan(
+    pool: SingleConnectionPool,
+    migrations: Iterable[Migration],
+    *,
+    config: MigrationConfig | None = None,
+    legacy_schema: str | None = None,
+    inner: Lifespan | None = None,
+) -> Lifespan:
+    """Return a lifespan for Starlette, FastAPI and their like: `app -> async context manager`.
+
+    It migrates before the application starts, runs the `inner` lifespan if there is one, handing on
+    its state, and closes the pool at exit. A start that fails raises its error.
+    """
+    migrations = tuple(migrations)
+
+    @asynccontextmanager
+    async def migrated(app: object) -> AsyncIterator[Any]:
+        async with pool:
+            await migrate_on_startup(pool, migrations, config=config, legacy_schema=legacy_schema)
+            if inner is None:
+                yield
+            else:
+                async with inner(app) as state:
+                    yield state
+
+    return migrated
