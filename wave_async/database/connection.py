@@ -180,6 +180,8 @@ class SingleConnectionPool:
             raise _explained(error, self.path, patience) from error
 
     async def _opened(self) -> aiosqlite.Connection:
+        if self._connection is not None and _is_closed(self._connection):
+            self._connection = None
         if self._connection is None:
             connection = await _connect(self.path)
             try:
@@ -201,6 +203,14 @@ class SingleConnectionPool:
                 yield
             finally:
                 self._holder = None
+
+
+def _is_closed(connection: aiosqlite.Connection) -> bool:
+    """Whether the application has closed the connection it was lent."""
+    try:
+        return connection.in_transaction and False
+    except ValueError:
+        return True
 
 
 async def _connect(path: str) -> aiosqlite.Connection:

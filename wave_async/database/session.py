@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from wave_async.database import guard
@@ -109,9 +109,10 @@ class EngineConnection(sqlite3.Connection):
         An interrupt is sticky while one lives: it would then end our own cleanup too
         (https://sqlite.org/c3ref/interrupt.html).
         """
-        for cursor in list(self._open_cursors):
-            cursor.close()
-        self._open_cursors.clear()
+        if self._open_cursors:
+            for cursor in list(self._open_cursors):
+                cursor.close()
+            self._open_cursors.clear()
 
 
 class Hop(Generic[T]):
@@ -131,7 +132,7 @@ class Hop(Generic[T]):
         self._patience = patience
         self._error: BaseException | None = None
         self._guard = guard.Guard()
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._interruptible = False
         self._interrupting = threading.Lock()
         self._serve: dict[type[Request], Callable[[Any], Any]] = {
@@ -150,7 +151,7 @@ class Hop(Generic[T]):
 
         An interrupt that comes between two statements is lost, so call it until the hop finished.
         """
-        self._cancelled.set()
+        self._cancelled = True
         with self._interrupting:
             if self._interruptible:
                 self._connection.interrupt()
@@ -164,8 +165,10 @@ class Hop(Generic[T]):
 
     def run(self, connection: EngineConnection) -> None:
         """Drive the program to its end."""
-        self._run_on(connection)
-        self.finished = True
+        try:
+            self._run_on(connection)
+        finally:
+            self.finished = True
 
     def _run_on(self, connection: EngineConnection) -> None:
         self._connection = connection
@@ -181,13 +184,14 @@ class Hop(Generic[T]):
 
     def _renew_cursor(self) -> None:
         self._connection.close_cursors()
-        self._cursor = self._connection.cursor()
+        self._cursor = sqlite3.Connection.cursor(self._connection)
         self._cursor.row_factory = None
 
     def _without_busy_timeout(self) -> T:
         """Drive the program with SQLite's own waiting off: an interrupt does not end that."""
         ((timeout,),) = self._cursor.execute("PRAGMA busy_timeout").fetchall()
-        self._cleanup("PRAGMA busy_timeout = 0")
+        self._cursor.execute("PRAGMA busy_timeout = 0").fetchall()
+        self._let_interrupt(on=True)
         try:
             return self._drive()
         finally:
@@ -212,7 +216,7 @@ class Hop(Generic[T]):
 
     def _explained(self, error: BaseException) -> BaseException:
         code = primary_code(error)
-        if code == sqlite3.SQLITE_INTERRUPT and self._cancelled.is_set():
+        if code == sqlite3.SQLITE_INTERRUPT and self._cancelled:
             return asyncio.CancelledError()
         if code == sqlite3.SQLITE_AUTH and self._guard.refusal:
             return self._guard.refusal
@@ -253,14 +257,14 @@ class Hop(Generic[T]):
         """Run a statement to its end, again and again while the database is busy."""
         deadline = monotonic() + patience
         for pause in chain(_FIRST_PAUSES, repeat(POLL)):
-            if self._cancelled.is_set():
+            if self._cancelled:
                 raise asyncio.CancelledError
             try:
                 return list(deque(self._cursor.execute(sql, parameters), keep))
             except sqlite3.OperationalError as error:
                 if not is_busy(error) or monotonic() >= deadline:
                     raise
-            self._cancelled.wait(pause)
+            sleep(pause)
         raise AssertionError  # pragma: no cover - repeat() never ends
 
     def _set_guard(self, request: Guard) -> None:
@@ -277,6 +281,7 @@ class Hop(Generic[T]):
     def _cleanup(self, sql: str) -> None:
         """Run a statement that no cancellation ends."""
         self._let_interrupt(on=False)
+        self._cursor.close()
         self._renew_cursor()
         for _ in range(_CLEANUP_TRIES):
             try:

@@ -1,0 +1,52 @@
+"""What every test shares: real files in a temporary folder, and the one backend there is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from wave_async import Migration, SingleConnectionPool
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """aiosqlite knows asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the variables of whoever runs the tests out of them."""
+    for name in (
+        "WAVE_AUTO_MIGRATE",
+        "WAVE_DATABASE",
+        "WAVE_LOCK_TIMEOUT",
+        "WAVE_MAX_MIGRATION_VERSION",
+        "WAVE_MIGRATIONS",
+        "WAVE_MIGRATION_ENABLED",
+        "WAVE_SKIP_MIGRATION_VALIDATION",
+    ):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a database may be made."""
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+async def pool(path: Path) -> AsyncIterator[SingleConnectionPool]:
+    """A pool on a database that does not exist yet."""
+    async with SingleConnectionPool(path) as pool:
+        yield pool
+
+
+def numbered(count: int) -> list[Migration]:
+    """Migrations 1 to `count`, each a table of its own and its way down."""
+    return [
+        Migration(n, f"Add t{n}", f"CREATE TABLE t{n} (x INTEGER);", f"DROP TABLE t{n};")
+        for n in range(1, count + 1)
+    ]
