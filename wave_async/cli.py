@@ -111,15 +111,40 @@ async def status(options: Options, *, as_json: bool, check: bool) -> int:
     return PENDING_FOUND if check and found.due else 0
 
 
+def timeouts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that write; `WAVE_LOCK_TIMEOUT` is read by the configuration."""
+    seconds = click.FloatRange(min=0)
+    function = click.option(
+        "--lock-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="How long to wait for another process.  [env var: WAVE_LOCK_TIMEOUT; default: 60]",
+    )(function)
+    return click.option(
+        "--statement-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="End a statement that takes longer.",
+    )(function)
+
+
 @command
 @click.argument("target_version", type=int, required=False)
 @click.option("--out-of-order", is_flag=True, help="Apply versions below applied ones too.")
+@timeouts
 async def up(
-    options: Options, *, as_json: bool, target_version: int | None, out_of_order: bool
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int | None,
+    out_of_order: bool,
+    **limits: float | None,
 ) -> None:
     """Apply what is pending, up to TARGET_VERSION if given."""
     on_event = _teller(as_json=as_json)
-    async with options.runner(allow_out_of_order=out_of_order, on_event=on_event) as runner:
+    async with options.runner(
+        allow_out_of_order=out_of_order, on_event=on_event, **limits
+    ) as runner:
         done = await runner.migrate_up(target_version)
         now = None if done else await runner.status()
     if as_json:
@@ -138,9 +163,12 @@ async def up(
 @command
 @click.argument("target_version", type=int)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-async def down(options: Options, *, as_json: bool, target_version: int, yes: bool) -> None:
+@timeouts
+async def down(
+    options: Options, *, as_json: bool, target_version: int, yes: bool, **limits: float | None
+) -> None:
     """Roll back everything above TARGET_VERSION."""
-    async with options.runner(on_event=_teller(as_json=as_json)) as runner:
+    async with options.runner(on_event=_teller(as_json=as_json), **limits) as runner:
         plan = await runner.plan_down(target_version)
         if plan and not as_json:
             print(

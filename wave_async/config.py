@@ -28,6 +28,8 @@ class MigrationConfig:
     """WAVE_SKIP_MIGRATION_VALIDATION: true leaves checksums uncompared."""
     max_version: int = 0
     """WAVE_MAX_MIGRATION_VERSION: nothing above it is applied; 0 means no limit."""
+    lock_timeout: float | None = None
+    """WAVE_LOCK_TIMEOUT: seconds to wait for another process; None leaves it to the caller."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> MigrationConfig:
@@ -40,6 +42,7 @@ class MigrationConfig:
             auto_migrate=_boolean(environ, "WAVE_AUTO_MIGRATE", default=True),
             skip_validation=_boolean(environ, "WAVE_SKIP_MIGRATION_VALIDATION", default=False),
             max_version=_version(environ, "WAVE_MAX_MIGRATION_VERSION"),
+            lock_timeout=_seconds(environ, "WAVE_LOCK_TIMEOUT"),
         )
 
     def require_enabled(self) -> None:
@@ -63,3 +66,12 @@ def _version(environ: Mapping[str, str], name: str) -> int:
     if not re.fullmatch("[0-9]{1,19}", value) or int(value) >= VERSION_LIMIT:
         raise ConfigError(name, value, "a version, or 0 for no limit")
     return int(value)
+
+
+def _seconds(environ: Mapping[str, str], name: str) -> float | None:
+    value = environ.get(name, "")
+    if not value:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", value):
+        raise ConfigError(name, value, "a number of seconds")
+    return float(value)

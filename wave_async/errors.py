@@ -26,6 +26,7 @@ WaveError
 │   └── ConfirmationRequired  a rollback that nobody confirmed
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
+├── StatementTimeout          a statement ran longer than it may
 ├── TransactionEnded          a statement ended the engine's transaction
 ├── DatabaseError             the database cannot be used
 │   ├── DatabaseLocked        somebody else kept the lock for too long
@@ -391,6 +392,16 @@ class StatementRefused(WaveError):
 
     def sentence(self) -> str:
         return f"{self.what} is not allowed in a migration: {self.why}"
+
+
+@dataclass(eq=False)
+class StatementTimeout(WaveError):
+    """Raised when a statement of a migration runs longer than `seconds`."""
+
+    seconds: float
+
+    def sentence(self) -> str:
+        return f"it was ended after {self.seconds:g} s (statement_timeout)"
 
 
 class TransactionEnded(WaveError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from math import inf
 
 from wave_async.database import history
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
@@ -16,10 +18,12 @@ from wave_async.database.walk import Choice, Walk, consistently, fixed, mark
 from wave_async.errors import ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
-from wave_async.model.events import Event
+from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.schema import fitting_version
+
+logger = logging.getLogger("wave_async")
 
 
 class _Untracked(Exception):
@@ -35,8 +39,11 @@ class MigrationManager:
 
     `migrations` are numbered from their first version without gaps, or by timestamps.
     `max_version` limits what is applied (0: no limit); `validate_checksums=False` accepts edited
-    migrations; `allow_out_of_order=True` applies pending versions below applied ones; `on_event` is
-    called on the event loop with `StepStarted`, `StepFinished` and `WaitingForLock`.
+    migrations; `allow_out_of_order=True` applies pending versions below applied ones.
+    `lock_timeout` is how many seconds to wait while another process holds the database and its
+    history does not move; waiting for the pool never times out. `statement_timeout` ends a
+    statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
+    with `StepStarted`, `StepFinished` and `WaitingForLock`.
 
     Every method raises `DefinitionError` for a list of migrations that cannot be right, before it
     opens the database, `HistoryError` for a database that contradicts it, and `DatabaseError`.
@@ -50,11 +57,20 @@ class MigrationManager:
         max_version: int = 0,
         validate_checksums: bool = True,
         allow_out_of_order: bool = False,
+        lock_timeout: float = LOCK_TIMEOUT,
+        statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self._pool = pool
         self._migrations = tuple(migrations)
         self._rules = Rules(max_version, validate_checksums, allow_out_of_order)
+        self._lock_timeout = lock_timeout
+        self._run = partial(
+            pool.run,
+            patience=lock_timeout,
+            statement_timeout=inf if statement_timeout is None else statement_timeout,
+            on_event=self._tell,
+        )
         self._on_event = on_event
         self._building = asyncio.Lock()
         self._built: Catalogue | None = None
@@ -122,7 +138,7 @@ class MigrationManager:
             return await self._migrate_up(catalogue, target, adopt=True)
         except _Untracked:
             proof = await self._proof(catalogue)
-            adopted = await self._pool.run(partial(mark, proof, LOCK_TIMEOUT), judge=proof)
+            adopted = await self._run(partial(mark, proof, self._lock_timeout), judge=proof)
             done = await self._migrate_up(catalogue, target, adopt=False)
             return replace(done, adopted=_steps(Direction.UP, adopted))
 
@@ -139,10 +155,8 @@ class MigrationManager:
         def first(found: History) -> list[Entry]:
             return plan.down(catalogue, found.applied, target, self._rules)
 
-        walk = Walk(Direction.DOWN, fixed(first), LOCK_TIMEOUT)
-        steps = await self._pool.run(
-            walk.program, judge=_judging(fixed(first)), on_event=self._on_event
-        )
+        walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
+        steps = await self._run(walk.program, judge=_judging(fixed(first)))
         return Plan(Direction.DOWN, steps)
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
@@ -157,7 +171,7 @@ class MigrationManager:
             found = yield from history.read()
             return plan.unmarked(catalogue, found.applied, version, self._rules) or None
 
-        marked = await self._pool.run(partial(mark, unmarked, LOCK_TIMEOUT), judge=unmarked)
+        marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
         return _steps(Direction.UP, marked)
 
     async def _migrate_up(self, catalogue: Catalogue, target: int | None, *, adopt: bool) -> Plan:
@@ -171,11 +185,11 @@ class MigrationManager:
             (stamp,) = yield Query(history.STAMP)
             if self._up_to_date == (stamp, target):
                 return ()
-            steps = yield from Walk(Direction.UP, choose, LOCK_TIMEOUT).program()
+            steps = yield from Walk(Direction.UP, choose, self._lock_timeout).program()
             self._up_to_date = None if steps else (stamp, target)
             return steps
 
-        steps = await self._pool.run(program, judge=_judging(choose), on_event=self._on_event)
+        steps = await self._run(program, judge=_judging(choose))
         return Plan(Direction.UP, steps)
 
     async def _proof(self, catalogue: Catalogue) -> Callable[[], Program[tuple[Entry, ...] | None]]:
@@ -192,6 +206,12 @@ class MigrationManager:
             return None if version is None else tuple(e for e in entries if e.version <= version)
 
         return proven
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, WaitingForLock):
+            logger.info("%s: waiting for another process (%g s)", self._pool.path, event.seconds)
+        if self._on_event is not None:
+            self._on_event(event)
 
     async def _catalogue(self) -> Catalogue:
         if self._built is None:

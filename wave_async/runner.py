@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from wave_async.config import MigrationConfig
-from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import SourceNotFound
 from wave_async.manager import MigrationManager
@@ -53,9 +53,12 @@ class MigrationRunner:
         *,
         config: MigrationConfig | None = None,
         allow_out_of_order: bool = False,
+        lock_timeout: float | None = None,
+        statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
+        lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
         self._pool = SingleConnectionPool(database)
         self._manager = MigrationManager(
             self._pool,
@@ -63,6 +66,8 @@ class MigrationRunner:
             max_version=self._config.max_version,
             validate_checksums=not self._config.skip_validation,
             allow_out_of_order=allow_out_of_order,
+            lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
+            statement_timeout=statement_timeout,
             on_event=on_event,
         )
 

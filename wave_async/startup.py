@@ -21,6 +21,9 @@ from wave_async.model.script import parse
 
 logger = logging.getLogger("wave_async")
 
+STARTUP_LOCK_TIMEOUT = 600.0
+"""Of many starting workers one migrates and the others wait: as long as a migration may take."""
+
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
@@ -62,6 +65,7 @@ async def migrate_on_startup(
         migrations,
         max_version=config.max_version,
         validate_checksums=not config.skip_validation,
+        lock_timeout=STARTUP_LOCK_TIMEOUT if config.lock_timeout is None else config.lock_timeout,
         on_event=on_event,
     )
     plan = await manager.plan_up()

@@ -12,6 +12,7 @@ import sqlite3
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from math import inf
 from threading import Thread
 from types import TracebackType
 from typing import Any, Self
@@ -105,17 +106,30 @@ class SingleConnectionPool:
             try:
                 yield connection
             except BaseException as error:
-                if isinstance(error, asyncio.CancelledError):
-                    await connection.interrupt()
-                await self._hop(connection, _roll_back)
+                await self._take_back(connection, error)
                 raise
-            if connection.in_transaction:
-                await self._hop(connection, _roll_back)
+            if await self._take_back(connection):
                 warnings.warn(
                     "the pool's connection was given back with an open transaction: rolled back",
                     RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
+
+    async def _take_back(
+        self, connection: aiosqlite.Connection, error: BaseException | None = None
+    ) -> bool:
+        """Roll back what the application left open; answers whether it left something.
+
+        After a cancellation a statement may still run on the thread, with nobody awaiting it.
+        """
+        if _is_closed(connection):
+            self._connection = None
+            return False
+        if isinstance(error, asyncio.CancelledError):
+            await connection.interrupt()
+        elif not connection.in_transaction:
+            return False
+        return await self._hop(connection, _roll_back)
 
     async def run(
         self,
@@ -124,18 +138,22 @@ class SingleConnectionPool:
         judge: Callable[[], Program[object]] | None = None,
         on_event: Callable[[Event], None] | None = None,
         patience: float = LOCK_TIMEOUT,
+        statement_timeout: float = inf,
     ) -> T:
         """Run a program of the engine, from its first request to its last, in one hop.
 
-        Where the pool is not open yet, `judge` looks at the database first, as a question: what it
-        refuses is never opened for writing. Cancelled, the program is interrupted and awaited until
-        it has cleaned up; one that had won by then stays done.
+        A busy database is waited for `patience` seconds; a statement under the guard that takes
+        longer than `statement_timeout` seconds is ended. Where the pool is not open yet, `judge`
+        looks at the database first, as a question: what it refuses is never opened for writing.
+        Cancelled, the program is interrupted and awaited until it has cleaned up; one that had won
+        by then stays done.
         """
         async with self._locked():
             if judge and self._connection is None and self.path != files.MEMORY:
                 with suppress(NeedsRecovery):
-                    await self._briefly(judge, patience)
-            return await self._hop(await self._opened(), program, on_event, patience)
+                    await self._briefly(judge, patience, on_event)
+            connection = await self._opened()
+            return await self._hop(connection, program, patience, on_event, statement_timeout)
 
     async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
         """Answer a question: on the open connection, or on a short read-only one.
@@ -145,21 +163,27 @@ class SingleConnectionPool:
         """
         async with self._locked():
             if self._connection is not None or self.path == files.MEMORY:
-                return await self._hop(await self._opened(), program, patience=patience)
+                return await self._hop(await self._opened(), program, patience)
             return await self._briefly(program, patience)
 
-    async def _briefly(self, program: Callable[[], Program[T]], patience: float) -> T:
-        question = Question(self.path, program, patience)
+    async def _briefly(
+        self,
+        program: Callable[[], Program[T]],
+        patience: float,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> T:
+        question = Question(self.path, program, _reporter(on_event), patience)
         return await self._settled(question, _on_a_thread(question.ask), patience)
 
     async def _hop(
         self,
         connection: aiosqlite.Connection,
         program: Callable[[], Program[T]],
-        on_event: Callable[[Event], None] | None = None,
         patience: float = LOCK_TIMEOUT,
+        on_event: Callable[[Event], None] | None = None,
+        statement_timeout: float = inf,
     ) -> T:
-        hop = Hop(program, _reporter(on_event), patience)
+        hop = Hop(program, _reporter(on_event), patience, statement_timeout)
         # aiosqlite hands whatever it gets here to EngineConnection.executescript, on its thread.
         return await self._settled(hop, connection.executescript(hop), patience)
 
@@ -180,14 +204,15 @@ class SingleConnectionPool:
             raise _explained(error, self.path, patience) from error
 
     async def _opened(self) -> aiosqlite.Connection:
-        if self._connection is not None and _is_closed(self._connection):
-            self._connection = None
         if self._connection is None:
-            connection = await _connect(self.path)
+            connection = _connection(self.path)
             try:
+                await _to_its_end(connection)
                 await self._hop(connection, _configure)
-            except BaseException:
+            except BaseException as error:
                 await _to_its_end(connection.close())
+                if isinstance(error, sqlite3.Error):
+                    raise _explained(error, self.path, BUSY_TIMEOUT) from error
                 raise
             self._connection = connection
         return self._connection
@@ -208,13 +233,14 @@ class SingleConnectionPool:
 def _is_closed(connection: aiosqlite.Connection) -> bool:
     """Whether the application has closed the connection it was lent."""
     try:
-        return connection.in_transaction and False
+        _ = connection.in_transaction
     except ValueError:
         return True
+    return False
 
 
-async def _connect(path: str) -> aiosqlite.Connection:
-    """Open a connection whose thread does not keep the process alive.
+def _connection(path: str) -> aiosqlite.Connection:
+    """Make a connection, still closed, whose thread will not keep the process alive.
 
     aiosqlite's worker inherits the daemon flag of the thread that creates it. Without it, a start
     that fails with its pool in a global would never exit (aiosqlite issues 290, 299).
@@ -231,10 +257,7 @@ async def _connect(path: str) -> aiosqlite.Connection:
     maker = Thread(target=make, daemon=True)
     maker.start()
     maker.join()
-    try:
-        return await made[0]
-    except sqlite3.Error as error:
-        raise _explained(error, path, BUSY_TIMEOUT) from error
+    return made[0]
 
 
 def _configure() -> Program[None]:
@@ -247,8 +270,8 @@ def _switch_to_wal() -> Program[bool]:
     return bool((yield SwitchToWal(LOCK_TIMEOUT)))
 
 
-def _roll_back() -> Program[None]:
-    yield Rollback()
+def _roll_back() -> Program[bool]:
+    return bool((yield Rollback()))
 
 
 def _reporter(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:

@@ -1,11 +1,13 @@
 """What a statement of a migration may not do, and why.
 
-SQLite asks the guard while it prepares a statement, so what is refused has not run
-(https://sqlite.org/c3ref/set_authorizer.html).
+Most of it SQLite asks the authorizer while it prepares a statement, so what is refused has not run
+(https://sqlite.org/c3ref/set_authorizer.html). The little that an authorizer is not asked about is
+read off the statement's text before.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from wave_async.database.history import TABLE
@@ -13,8 +15,67 @@ from wave_async.errors import StatementRefused
 
 _OWN_TRANSACTION = "each migration runs in one transaction of the engine; leave it out"
 _BOOKKEEPING = "the engine alone writes its bookkeeping; choose another name"
+_OTHER_FILES = "a migration changes one database; open the other one in the application"
+_OUTSIDE = "it only works outside a transaction; run it by hand"
+_LASTING = "it would outlast the migration on the connection; set it where the connection is opened"
+_KEYS = "inside a transaction it does nothing"
+_JOURNAL = "inside a transaction it does nothing; the engine keeps the database in WAL"
+_BYPASS = "it lets a statement write the schema behind SQLite's back; use ALTER TABLE"
 
-# What names its object in the first argument, and what in the second (the table it belongs to).
+# What these do ends with the transaction, or is taken back by the engine.
+_PRAGMAS = frozenset(
+    {
+        "application_id",
+        "data_version",
+        "defer_foreign_keys",
+        "foreign_key_check",
+        "foreign_key_list",
+        "index_info",
+        "index_list",
+        "index_xinfo",
+        "integrity_check",
+        "legacy_alter_table",
+        "quick_check",
+        "table_info",
+        "table_list",
+        "table_xinfo",
+        "user_version",
+    }
+)
+# What these do without a value is to answer a question.
+_PRAGMA_QUESTIONS = frozenset(
+    {
+        "collation_list",
+        "compile_options",
+        "database_list",
+        "encoding",
+        "foreign_keys",
+        "freelist_count",
+        "function_list",
+        "journal_mode",
+        "module_list",
+        "page_count",
+        "page_size",
+        "pragma_list",
+        "schema_version",
+        "synchronous",
+    }
+)
+_PRAGMA_REASONS = {
+    "auto_vacuum": _OUTSIDE,
+    "encoding": _OUTSIDE,
+    "foreign_keys": _KEYS,
+    "incremental_vacuum": _OUTSIDE,
+    "journal_mode": _JOURNAL,
+    "optimize": _OUTSIDE,
+    "page_size": _OUTSIDE,
+    "schema_version": _BYPASS,
+    "synchronous": _OUTSIDE,
+    "wal_checkpoint": _OUTSIDE,
+    "writable_schema": _BYPASS,
+}
+
+# What names the bookkeeping as the object or, in the second place, as the table it belongs to.
 _WRITES = frozenset(
     {
         sqlite3.SQLITE_INSERT,
@@ -38,12 +99,33 @@ _WRITES = frozenset(
     }
 )
 
+_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
+_VACUUM = re.compile("VACUUM\\b", re.IGNORECASE)
+_HIDDEN_WRITE = re.compile(
+    # the new name of a table, and what a trigger will do once the guard is down
+    rf"ALTER\b.*\bRENAME{_GAP}TO{_GAP}[\"'`\[]?{TABLE}\b"
+    rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{TABLE}\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def check(sql: str) -> None:
+    """Raise `StatementRefused` for what an authorizer is not asked about."""
+    if _VACUUM.match(sql):
+        raise StatementRefused("VACUUM", _OUTSIDE)
+    if TABLE in sql.lower() and _HIDDEN_WRITE.match(sql):
+        raise _bookkeeping()
+
 
 class Guard:
-    """An authorizer that remembers why it refused: SQLite only says "not authorized"."""
+    """An authorizer that remembers why it refused: SQLite only says "not authorized".
+
+    `altered` says that it let `PRAGMA legacy_alter_table` pass, which outlasts the transaction.
+    """
 
     def __init__(self) -> None:
         self.refusal: StatementRefused | None = None
+        self.altered = False
 
     def __call__(
         self,
@@ -54,16 +136,30 @@ class Guard:
         _by: str | None,
     ) -> int:
         """Answer SQLite's question about one action of a statement."""
-        if action == sqlite3.SQLITE_TRANSACTION:
-            self.refusal = StatementRefused(str(first), _OWN_TRANSACTION)
-        elif action == sqlite3.SQLITE_SAVEPOINT:
-            self.refusal = StatementRefused("SAVEPOINT", _OWN_TRANSACTION)
-        elif action in _WRITES and TABLE in (_lower(first), _lower(second)):
-            self.refusal = StatementRefused(f"writing, changing or shadowing {TABLE}", _BOOKKEEPING)
-        else:
-            return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_DENY
+        self.refusal = self._refusal(action, first or "", second or "")
+        return sqlite3.SQLITE_OK if self.refusal is None else sqlite3.SQLITE_DENY
+
+    def _refusal(self, action: int, first: str, second: str) -> StatementRefused | None:
+        if action in _WRITES and TABLE in (first.lower(), second.lower()):
+            return _bookkeeping()
+        match action:
+            case sqlite3.SQLITE_TRANSACTION:
+                return StatementRefused(first, _OWN_TRANSACTION)
+            case sqlite3.SQLITE_SAVEPOINT:
+                return StatementRefused("SAVEPOINT", _OWN_TRANSACTION)
+            case sqlite3.SQLITE_ATTACH | sqlite3.SQLITE_DETACH:
+                name = "ATTACH" if action == sqlite3.SQLITE_ATTACH else "DETACH"
+                return StatementRefused(name, _OTHER_FILES)
+            case sqlite3.SQLITE_PRAGMA:
+                return self._refused_pragma(first.lower(), second)
+        return None
+
+    def _refused_pragma(self, name: str, value: str) -> StatementRefused | None:
+        self.altered = self.altered or name == "legacy_alter_table"
+        if name in _PRAGMAS or (not value and name in _PRAGMA_QUESTIONS):
+            return None
+        return StatementRefused(f"PRAGMA {name}", _PRAGMA_REASONS.get(name, _LASTING))
 
 
-def _lower(name: str | None) -> str:
-    return (name or "").lower()
+def _bookkeeping() -> StatementRefused:
+    return StatementRefused(f"writing, changing or shadowing {TABLE}", _BOOKKEEPING)

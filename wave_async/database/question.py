@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wave_async.database import files
 from wave_async.database.requests import Program
 from wave_async.database.session import EngineConnection, Hop, T
+from wave_async.model.events import Event
 
 
 class Question(Hop[T]):
@@ -19,8 +20,14 @@ class Question(Hop[T]):
     the file is read as immutable; what changed under such a read is read again as others read it.
     """
 
-    def __init__(self, path: str, program: Callable[[], Program[T]], patience: float) -> None:
-        super().__init__(program, report=lambda _: None, patience=patience)
+    def __init__(
+        self,
+        path: str,
+        program: Callable[[], Program[T]],
+        report: Callable[[Event], None],
+        patience: float,
+    ) -> None:
+        super().__init__(program, report, patience)
         self._path = path
 
     def ask(self) -> None:

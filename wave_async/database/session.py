@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, repeat
+from math import inf
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
@@ -29,17 +30,23 @@ from wave_async.database.requests import (
     Rollback,
     SwitchToWal,
 )
-from wave_async.model.events import Event
+from wave_async.errors import StatementTimeout
+from wave_async.model.events import Event, WaitingForLock
 
 T = TypeVar("T")
 
 POLL = 0.01
-"""How long a thread that waits for a lock sleeps before it looks at its cancellation, in s."""
+"""How long a thread that waits for a lock sleeps between two looks, in seconds."""
 
+WATCH_EVERY = 1000
+"""After how many instructions of SQLite's machine a watched statement's time is looked at."""
+
+TELL_AFTER = 1.0
+"""How long a waiter waits before it says so, in seconds."""
 _FIRST_PAUSES = (0.001, 0.002, 0.005)
 _CLEANUP_TRIES = 1000
 
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_SCHEMA})
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_SCHEMA})
 
 
 def primary_code(error: BaseException) -> int:
@@ -65,6 +72,7 @@ class EngineConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._open_cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
         self._authorizer: Callable[..., int] | None = None
+        self._progress: tuple[Callable[[], Any] | None, int] = (None, 0)
         self.journal_settled = False
         super().__init__(*args, **options)
 
@@ -103,6 +111,15 @@ class EngineConnection(sqlite3.Connection):
         """
         super().set_authorizer(guard or self._authorizer)
 
+    def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
+        """Set the application's progress handler; a watch stands in for it during a migration."""
+        self._progress = progress_handler, n
+        super().set_progress_handler(progress_handler, n)
+
+    def watch(self, overdue: Callable[[], bool] | None) -> None:
+        """End a statement once it is overdue; None gives the application's handler back."""
+        super().set_progress_handler(*((overdue, WATCH_EVERY) if overdue else self._progress))
+
     def close_cursors(self) -> None:
         """End every statement that is still being read.
 
@@ -124,12 +141,18 @@ class Hop(Generic[T]):
     """
 
     def __init__(
-        self, program: Callable[[], Program[T]], report: Callable[[Event], None], patience: float
+        self,
+        program: Callable[[], Program[T]],
+        report: Callable[[Event], None],
+        patience: float,
+        statement_timeout: float = inf,
     ) -> None:
         self.finished = False
         self._start = program
         self._report = report
         self._patience = patience
+        self._statement_timeout = statement_timeout
+        self._deadline = inf
         self._error: BaseException | None = None
         self._guard = guard.Guard()
         self._cancelled = False
@@ -218,13 +241,19 @@ class Hop(Generic[T]):
         code = primary_code(error)
         if code == sqlite3.SQLITE_INTERRUPT and self._cancelled:
             return asyncio.CancelledError()
+        if code == sqlite3.SQLITE_INTERRUPT and self._is_overdue():
+            return StatementTimeout(self._statement_timeout)
         if code == sqlite3.SQLITE_AUTH and self._guard.refusal:
             return self._guard.refusal
         return error
 
     def _execute(self, request: Execute) -> bool:
+        self._deadline = monotonic() + self._statement_timeout
         self._patiently(request.sql, request.parameters, self._patience, keep=0)
         return self._connection.in_transaction
+
+    def _is_overdue(self) -> bool:
+        return monotonic() >= self._deadline
 
     def _query(self, request: Query) -> list[Any]:
         return self._patiently(request.sql, request.parameters, self._patience)
@@ -255,21 +284,30 @@ class Hop(Generic[T]):
         self, sql: str, parameters: tuple[Any, ...], patience: float, keep: int | None = None
     ) -> list[Any]:
         """Run a statement to its end, again and again while the database is busy."""
-        deadline = monotonic() + patience
+        start, told = monotonic(), False
         for pause in chain(_FIRST_PAUSES, repeat(POLL)):
             if self._cancelled:
                 raise asyncio.CancelledError
             try:
                 return list(deque(self._cursor.execute(sql, parameters), keep))
             except sqlite3.OperationalError as error:
-                if not is_busy(error) or monotonic() >= deadline:
+                if not is_busy(error) or monotonic() - start >= patience:
                     raise
+            if not told and monotonic() - start >= TELL_AFTER:
+                told = True
+                self._report(WaitingForLock(TELL_AFTER))
             sleep(pause)
         raise AssertionError  # pragma: no cover - repeat() never ends
 
     def _set_guard(self, request: Guard) -> None:
-        self._guard.refusal = None
+        if request.on:
+            ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
+            self._guard = guard.Guard()
         self._connection.stand_in(self._guard if request.on else None)
+        if self._statement_timeout < inf:
+            self._connection.watch(self._is_overdue if request.on else None)
+        if self._guard.altered and not request.on:
+            self._cleanup(f"PRAGMA legacy_alter_table = {self._legacy}")
 
     def _restore(self, request: Restore) -> None:
         self._cleanup(request.sql)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from wave_async.database import history
+from wave_async.database import guard, history
 from wave_async.database.requests import (
     BeginWrite,
     Execute,
@@ -21,6 +21,7 @@ from wave_async.database.requests import (
     Rollback,
     T,
 )
+from wave_async.database.session import TELL_AFTER
 from wave_async.errors import DatabaseLocked, MigrationFailed, TransactionEnded, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import StepFinished, StepStarted, WaitingForLock
@@ -32,8 +33,6 @@ Blame = Callable[[int | None, int | None, str, str], MigrationFailed]
 
 LOOK_AGAIN = 0.25
 """How long a waiter waits for the lock before it looks at the database without one, in seconds."""
-TELL_AFTER = 1.0
-"""How long a waiter waits before it says so, in seconds."""
 
 
 def write(
@@ -113,6 +112,7 @@ def run_script(script: Script, blame: Blame) -> Program[None]:
     try:
         for number, statement in enumerate(script.statements, 1):
             try:
+                guard.check(statement.sql)
                 if not (yield Execute(statement.sql)):
                     raise TransactionEnded
             except Exception as error:
