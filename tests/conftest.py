@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,6 +43,11 @@ async def pool(path: Path) -> AsyncIterator[SingleConnectionPool]:
     """A pool on a database that does not exist yet."""
     async with SingleConnectionPool(path) as pool:
         yield pool
+
+
+def rounds(short: int, long: int) -> int:
+    """How often a chaos test repeats: short in the gate, long in `tox -e chaos`."""
+    return long if os.environ.get("WAVE_CHAOS") == "long" else short
 
 
 def numbered(count: int) -> list[Migration]:
