@@ -15,11 +15,10 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from importlib.metadata import version
 from typing import Any, cast
 
+import anyio
 import asyncclick as click
-from anyio import wait_readable
 
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
@@ -50,7 +49,7 @@ class Options:
 
 
 @click.group()
-@click.version_option(version("wave-async"), prog_name="wave", message="%(prog)s %(version)s")
+@click.version_option(package_name="wave-async", message="%(prog)s %(version)s")
 def cli() -> None:
     """Migrations for SQLite."""
 
@@ -270,7 +269,7 @@ def _teller(*, as_json: bool) -> Callable[[Event], None]:
 async def _asked(question: str) -> str:
     """Ask on the terminal; waiting for the answer, the loop goes on and can be cancelled."""
     print(question, end="", flush=True)
-    await wait_readable(sys.stdin)
+    await anyio.wait_readable(sys.stdin)
     return sys.stdin.readline().rstrip("\n")
 
 

@@ -40,9 +40,9 @@ WaveError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import dataclass_transform
 
 LONGEST_TEXT = 300
 
@@ -69,13 +69,25 @@ def _listed(versions: Iterable[int]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+@dataclass_transform(eq_default=False)
 class WaveError(Exception):
     """The root: catch it to catch everything that this package raises on purpose.
 
-    `done` holds the versions that the failed run had already applied (or rolled back) for good.
+    Its subclasses are built from their annotated fields, like a dataclass but without generating
+    code at import. `done` holds the versions that the failed run had already finished for good.
     """
 
-    done: tuple[int, ...] = ()
+    def __init__(self, *values: object) -> None:
+        super().__init__(*values)
+        self.done: tuple[int, ...] = ()
+        for name, value in zip(self._fields(), values, strict=True):
+            setattr(self, name, value)
+
+    @classmethod
+    def _fields(cls) -> list[str]:
+        return [
+            name for kind in reversed(cls.__mro__) for name in getattr(kind, "__annotations__", {})
+        ]
 
     def sentence(self) -> str:
         """Say what happened, to what, and what to do next."""
@@ -86,7 +98,6 @@ class WaveError(Exception):
         return printable(self.sentence(), longest=4000) + before
 
 
-@dataclass(eq=False)
 class ConfigError(WaveError):
     """Raised when a variable holds a value that it cannot mean."""
 
@@ -109,7 +120,6 @@ class DefinitionError(WaveError):
     """Raised before any database is opened: the list of migrations cannot be right."""
 
 
-@dataclass(eq=False)
 class InvalidMigration(DefinitionError):
     """Raised when a migration is built from something that is none."""
 
@@ -120,7 +130,6 @@ class InvalidMigration(DefinitionError):
         return f"migration {self.version!r}: {self.problem}"
 
 
-@dataclass(eq=False)
 class InvalidScript(DefinitionError):
     """Raised when a script cannot be read as SQL; `line` counts from 1."""
 
@@ -132,7 +141,6 @@ class InvalidScript(DefinitionError):
         return f"{self.where}, line {self.line}: {self.problem}"
 
 
-@dataclass(eq=False)
 class DuplicateVersion(DefinitionError):
     """Raised when two migrations have one version."""
 
@@ -144,7 +152,6 @@ class DuplicateVersion(DefinitionError):
         return f"version {self.version} is used twice: {first!r} and {second!r}; renumber one"
 
 
-@dataclass(eq=False)
 class VersionGap(DefinitionError):
     """Raised when a numbered list jumps over a version."""
 
@@ -158,7 +165,6 @@ class VersionGap(DefinitionError):
         )
 
 
-@dataclass(eq=False)
 class SourceNotFound(DefinitionError):
     """Raised when the migrations named on the command line cannot be imported."""
 
@@ -173,7 +179,6 @@ class HistoryError(WaveError):
     """Raised before anything is written: the database contradicts the list of migrations."""
 
 
-@dataclass(eq=False)
 class NewerDatabase(HistoryError):
     """Raised when the database holds versions above everything that this code knows."""
 
@@ -187,7 +192,6 @@ class NewerDatabase(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class UnknownMigration(HistoryError):
     """Raised when a version is recorded that the list does not have."""
 
@@ -201,7 +205,6 @@ class UnknownMigration(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class ChecksumMismatch(HistoryError):
     """Raised when an applied migration was edited afterwards, in more than comments and layout."""
 
@@ -215,7 +218,6 @@ class ChecksumMismatch(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class UnknownChecksum(HistoryError):
     """Raised when a recorded checksum is of an algorithm that this code does not know."""
 
@@ -229,7 +231,6 @@ class UnknownChecksum(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class OutOfOrder(HistoryError):
     """Raised when a pending version lies below the newest applied one."""
 
@@ -243,7 +244,6 @@ class OutOfOrder(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class ForeignBookkeeping(HistoryError):
     """Raised when something that is not our table has the name schema_migrations."""
 
@@ -256,7 +256,6 @@ class ForeignBookkeeping(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class InvalidRecord(HistoryError):
     """Raised when a row of schema_migrations holds what this engine never writes."""
 
@@ -271,7 +270,6 @@ class InvalidRecord(HistoryError):
         )
 
 
-@dataclass(eq=False)
 class ValidationFailed(HistoryError):
     """Raised by `validate()` with everything that it found."""
 
@@ -281,7 +279,6 @@ class ValidationFailed(HistoryError):
         return "migration validation failed: " + "; ".join(p.sentence() for p in self.problems)
 
 
-@dataclass(eq=False)
 class AdoptionRefused(HistoryError):
     """Raised when an untracked schema fits no version of ours, or several."""
 
@@ -307,7 +304,6 @@ class PlanError(WaveError):
     """Raised when what was asked for cannot be done on this database."""
 
 
-@dataclass(eq=False)
 class InvalidTarget(PlanError):
     """Raised when a target version is below 0, above the newest, or above the rollout limit."""
 
@@ -318,7 +314,6 @@ class InvalidTarget(PlanError):
         return f"target version {self.target} is {self.problem}"
 
 
-@dataclass(eq=False)
 class Irreversible(PlanError):
     """Raised before the first step of a rollback when one of its steps has no way down."""
 
@@ -332,7 +327,6 @@ class Irreversible(PlanError):
         )
 
 
-@dataclass(eq=False)
 class PlanChanged(PlanError):
     """Raised when the newest applied version is no longer the one that a rollback came for."""
 
@@ -354,7 +348,6 @@ class ConfirmationRequired(PlanError):
         return "a rollback may lose data and there is no terminal to ask on; say --yes"
 
 
-@dataclass(eq=False)
 class MigrationFailed(WaveError):
     """Raised when a migration fails; it was rolled back, and `__cause__` is what failed.
 
@@ -383,7 +376,6 @@ class MigrationFailed(WaveError):
         )
 
 
-@dataclass(eq=False)
 class StatementRefused(WaveError):
     """Raised when the guard refuses a statement of a migration before it runs."""
 
@@ -394,7 +386,6 @@ class StatementRefused(WaveError):
         return f"{self.what} is not allowed in a migration: {self.why}"
 
 
-@dataclass(eq=False)
 class StatementTimeout(WaveError):
     """Raised when a statement of a migration runs longer than `seconds`."""
 
@@ -415,7 +406,6 @@ class DatabaseError(WaveError):
     """Raised when the database cannot be used."""
 
 
-@dataclass(eq=False)
 class DatabaseLocked(DatabaseError):
     """Raised when somebody else kept the database locked for `waited` seconds."""
 
@@ -428,7 +418,6 @@ class DatabaseLocked(DatabaseError):
         )
 
 
-@dataclass(eq=False)
 class DatabaseUnusable(DatabaseError):
     """Raised when a path cannot be used as a database; `reason` says why."""
 
@@ -447,7 +436,6 @@ class PoolError(WaveError):
     """Raised when the pool is used in a way that cannot work."""
 
 
-@dataclass(eq=False)
 class InvalidPath(PoolError):
     """Raised when a database is named by something that is no path."""
 

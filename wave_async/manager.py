@@ -12,10 +12,10 @@ from math import inf
 from wave_async.database import history
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.history import History
-from wave_async.database.requests import Program, Query
+from wave_async.database.requests import Program, Query, T
 from wave_async.database.schema import SchemaReader, replay
 from wave_async.database.walk import Choice, Walk, consistently, fixed, mark
-from wave_async.errors import ValidationFailed
+from wave_async.errors import HistoryError, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.events import Event, WaitingForLock
@@ -95,10 +95,14 @@ class MigrationManager:
 
     async def plan_up(self, target: int | None = None) -> Plan:
         """Return what `migrate_up` would do now, and raise what it would raise beforehand."""
-        catalogue, found = await self._catalogue(), await self._pool.ask(_read)
-        entries = plan.up(catalogue, found.applied, target, self._rules)
+        catalogue = await self._catalogue()
+
+        def decide(found: History) -> tuple[list[Entry], bool]:
+            return plan.up(catalogue, found.applied, target, self._rules), found.populated
+
+        entries, untracked = await self._decided(decide)
         adopted: tuple[Entry, ...] | None = None
-        if entries and found.populated:
+        if entries and untracked:
             proof = await self._proof(catalogue)
             adopted = await self._pool.ask(partial(consistently, proof))
         adopted = adopted or ()
@@ -106,16 +110,22 @@ class MigrationManager:
 
     async def plan_down(self, target: int) -> Plan:
         """Return what `migrate_down` would do now, and raise what it would raise beforehand."""
-        catalogue, applied = await self._catalogue(), await self.applied()
-        return _plan(Direction.DOWN, plan.down(catalogue, applied, target, self._rules))
+        entries = await self._decided(self._rollback(await self._catalogue(), target))
+        return _plan(Direction.DOWN, entries)
 
     async def validate(self) -> bool:
         """Compare the history with the migrations; False says that checksums were not compared.
 
         Raises `ValidationFailed` with everything that it found.
         """
-        catalogue, applied = await self._catalogue(), await self.applied()
-        if problems := tuple(plan.problems(catalogue, applied, self._rules)):
+        catalogue = await self._catalogue()
+
+        def decide(found: History) -> tuple[HistoryError, ...]:
+            for entry in catalogue.entries.values():
+                entry.prove()
+            return tuple(plan.problems(catalogue, found.applied, self._rules))
+
+        if problems := await self._decided(decide):
             raise ValidationFailed(problems)
         return self._rules.check_checksums
 
@@ -150,11 +160,7 @@ class MigrationManager:
         `Irreversible`, `PlanChanged` when somebody else migrates meanwhile, `MigrationFailed`,
         `DatabaseLocked`.
         """
-        catalogue = await self._catalogue()
-
-        def first(found: History) -> list[Entry]:
-            return plan.down(catalogue, found.applied, target, self._rules)
-
+        first = self._rollback(await self._catalogue(), target)
         walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
         steps = await self._run(walk.program, judge=_judging(fixed(first)))
         return Plan(Direction.DOWN, steps)
@@ -173,6 +179,17 @@ class MigrationManager:
 
         marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
         return _steps(Direction.UP, marked)
+
+    async def _decided(self, decide: Callable[[History], T]) -> T:
+        """Read the history and decide on the database's thread: reading scripts may take long."""
+
+        def program() -> Program[T]:
+            return decide((yield from _read()))
+
+        return await self._pool.ask(program)
+
+    def _rollback(self, catalogue: Catalogue, target: int) -> Callable[[History], list[Entry]]:
+        return lambda found: plan.down(catalogue, found.applied, target, self._rules)
 
     async def _migrate_up(self, catalogue: Catalogue, target: int | None, *, adopt: bool) -> Plan:
         def choose(found: History, _done: int) -> list[Entry]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiosqlite
-from anyio import CancelScope
+import anyio
 
 from wave_async.database import files
 from wave_async.database.question import Question
@@ -192,7 +192,7 @@ class SingleConnectionPool:
         try:
             await running
         except asyncio.CancelledError:
-            with CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):
                 while not hop.finished:
                     hop.cancel()
                     with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
@@ -306,7 +306,7 @@ async def _to_its_end(awaitable: Awaitable[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            with CancelScope(shield=True):
+            with anyio.CancelScope(shield=True):
                 await asyncio.wait([task])
         except asyncio.CancelledError as error:
             cancelled = cancelled or error

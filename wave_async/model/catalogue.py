@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import cached_property
 
 from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap
 from wave_async.model.migration import Direction, Migration, Step
-from wave_async.model.script import Script, parse
+from wave_async.model.script import Script, parse, text_digest
 
 FIRST_TIMESTAMP = 10**7
 """A list whose first version is at least this is numbered by timestamps, which have gaps."""
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
-    """A migration whose two scripts were read."""
+    """A migration of a catalogue; its scripts are read when they are first asked for.
 
-    migration: Migration
-    up: Script
-    down: Script
+    What asks for one may meet `InvalidScript`.
+    """
 
-    @property
-    def version(self) -> int:
-        """Its version."""
-        return self.migration.version
+    def __init__(self, migration: Migration) -> None:
+        self.migration = migration
+        self.version = migration.version
+
+    @cached_property
+    def up(self) -> Script:
+        """Its script up."""
+        return parse(self.migration.up, f"migration {self.version}, up script")
+
+    @cached_property
+    def down(self) -> Script:
+        """Its script down."""
+        return parse(self.migration.down, f"migration {self.version}, down script")
+
+    def prove(self) -> None:
+        """Read both scripts, so that what cannot be read fails before anything runs."""
+        _ = self.up, self.down
+
+    @cached_property
+    def text_digest(self) -> str:
+        """The digest of its up script's text: equal where nothing at all was edited."""
+        return text_digest(self.migration.up)
 
     @property
     def checksum(self) -> str:
@@ -54,7 +70,7 @@ class Catalogue:
     """All migrations of an application, by version; an empty one is allowed.
 
     Raises `DuplicateVersion`, `VersionGap` (a list that starts below 10^7 has no gaps; from
-    there on its versions are timestamps), `InvalidScript`, `InvalidMigration`.
+    there on its versions are timestamps), `InvalidMigration`.
     """
 
     def __init__(self, migrations: Iterable[Migration]) -> None:
@@ -77,11 +93,7 @@ class Catalogue:
             and next(iter(self.entries)) < FIRST_TIMESTAMP
         ):
             raise VersionGap(self.newest + 1, version)
-        up, down = (
-            parse(text, f"migration {version}, {direction.value} script")
-            for direction, text in ((Direction.UP, migration.up), (Direction.DOWN, migration.down))
-        )
-        self.entries[version] = Entry(migration, up, down)
+        self.entries[version] = Entry(migration)
 
 
 def _migration(value: object) -> Migration:

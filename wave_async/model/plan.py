@@ -131,18 +131,18 @@ def problems(
             yield UnknownMigration(row.version, row.description)
     if rules.check_checksums:
         for row in applied:
-            if row.version in known and row.checksum != known[row.version].checksum:
-                yield from _compared(row, known[row.version].checksum)
+            if row.version in known:
+                yield from _compared(row, known[row.version])
 
 
-def _compared(row: AppliedMigration, checksum: str) -> Iterator[HistoryError]:
+def _compared(row: AppliedMigration, entry: Entry) -> Iterator[HistoryError]:
+    """Compare the texts, and only where they differ the tokens."""
     algorithm, _, digests = row.checksum.partition(":")
-    recorded, separator, _ = digests.partition(":")
-    got = checksum.split(":")[1]
+    tokens, separator, text = digests.partition(":")
     if algorithm != ALGORITHM or not separator:
         yield UnknownChecksum(row.version, row.checksum)
-    elif recorded != got:
-        yield ChecksumMismatch(row.version, recorded[:SHOWN_DIGITS], got[:SHOWN_DIGITS])
+    elif text != entry.text_digest and tokens != (got := entry.checksum.split(":")[1]):
+        yield ChecksumMismatch(row.version, tokens[:SHOWN_DIGITS], got[:SHOWN_DIGITS])
 
 
 def judge(catalogue: Catalogue, applied: Sequence[AppliedMigration], rules: Rules) -> None:
@@ -157,7 +157,7 @@ def up(
     """Return the pending migrations up to `target` (None: the newest), lowest first.
 
     Nothing pending gives an empty list. Raises what `judge` raises, `InvalidTarget` for a target
-    below 0, above the newest version or above the rollout limit, and `OutOfOrder`.
+    below 0, above the newest version or above the rollout limit, `OutOfOrder`, and `InvalidScript`.
     """
     _check_target(catalogue, target)
     if rules.limit and target is not None and target > rules.limit:
@@ -169,6 +169,8 @@ def up(
     newest = current_version(applied)
     if pending and pending[0].version < newest and not rules.allow_out_of_order:
         raise OutOfOrder(pending[0].version, newest)
+    for entry in pending:
+        entry.prove()
     return pending
 
 

@@ -85,8 +85,12 @@ def parse(text: str, where: str) -> Script:
     _refuse_unencodable(text, where)
     tokens = sha256()
     statements = tuple(_statements(text, where, tokens.update))
-    whole = sha256(_unix(text).encode()).hexdigest()
-    return Script(statements, f"{ALGORITHM}:{tokens.hexdigest()}:{whole}")
+    return Script(statements, f"{ALGORITHM}:{tokens.hexdigest()}:{text_digest(text)}")
+
+
+def text_digest(text: str) -> str:
+    """Return the last part of a script's checksum, which needs no reading of the script."""
+    return sha256(_unix(text.removeprefix("\ufeff")).encode(errors="surrogatepass")).hexdigest()
 
 
 def _unix(text: str) -> str:
