@@ -39,8 +39,8 @@ WaveError
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from datetime import datetime
 from itertools import islice
 from typing import dataclass_transform
 
@@ -59,9 +59,14 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     return shown if len(text) <= longest else shown + "..."
 
 
+def quoted(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Put foreign text in quotes, safe for one line of a terminal."""
+    return printable(repr(text), longest)
+
+
 def local_time(seconds: int) -> str:
     """Write a time of the history as people read it: local, to the second."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _listed(versions: Iterable[int]) -> str:
@@ -77,11 +82,15 @@ class WaveError(Exception):
     code at import. `done` holds the versions that the failed run had already finished for good.
     """
 
-    def __init__(self, *values: object) -> None:
-        super().__init__(*values)
+    def __init__(self, *values: object, **named: object) -> None:
+        fields = self._fields()
+        given = {**dict(zip(fields, values, strict=False)), **named}
+        if len(given) != len(values) + len(named) or given.keys() != set(fields):
+            signature = f"{type(self).__name__}({', '.join(fields)})"
+            raise TypeError(signature)
+        super().__init__(*(given[name] for name in fields))
         self.done: tuple[int, ...] = ()
-        for name, value in zip(self._fields(), values, strict=True):
-            setattr(self, name, value)
+        vars(self).update(given)
 
     @classmethod
     def _fields(cls) -> list[str]:
@@ -106,7 +115,7 @@ class ConfigError(WaveError):
     allowed: str
 
     def sentence(self) -> str:
-        return f"{self.variable}={printable(self.value)!r} is not valid; allowed: {self.allowed}"
+        return f"{self.variable}={quoted(self.value)} is not valid; allowed: {self.allowed}"
 
 
 class MigrationsDisabled(WaveError):
@@ -148,8 +157,8 @@ class DuplicateVersion(DefinitionError):
     descriptions: tuple[str, str]
 
     def sentence(self) -> str:
-        first, second = map(printable, self.descriptions)
-        return f"version {self.version} is used twice: {first!r} and {second!r}; renumber one"
+        first, second = map(quoted, self.descriptions)
+        return f"version {self.version} is used twice: {first} and {second}; renumber one"
 
 
 class VersionGap(DefinitionError):
@@ -172,7 +181,7 @@ class SourceNotFound(DefinitionError):
     problem: str
 
     def sentence(self) -> str:
-        return f"cannot load migrations from {printable(self.source)!r}: {self.problem}"
+        return f"cannot load migrations from {quoted(self.source)}: {self.problem}"
 
 
 class HistoryError(WaveError):
@@ -227,7 +236,7 @@ class UnknownChecksum(HistoryError):
     def sentence(self) -> str:
         return (
             f"migration {self.version} is recorded with a checksum of an unknown algorithm: "
-            f"{printable(self.checksum, 80)!r}; another tool or a newer release wrote it"
+            f"{quoted(self.checksum, 80)}; another tool or a newer release wrote it"
         )
 
 
@@ -443,7 +452,7 @@ class InvalidPath(PoolError):
     problem: str
 
     def sentence(self) -> str:
-        return f"{self.path!r} is not a path of a database: {self.problem}"
+        return f"{quoted(self.path)} is not a path of a database: {self.problem}"
 
 
 class PoolDeadlock(PoolError):

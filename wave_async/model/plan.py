@@ -160,12 +160,11 @@ def up(
     below 0, above the newest version or above the rollout limit, `OutOfOrder`, and `InvalidScript`.
     """
     _check_target(catalogue, target)
-    if rules.limit and target is not None and target > rules.limit:
-        raise InvalidTarget(target, f"above WAVE_MAX_MIGRATION_VERSION={rules.limit}")
     judge(catalogue, applied, rules)
-    highest = catalogue.newest if target is None else target
-    highest = min(highest, rules.limit or highest)
+    highest = (rules.limit or catalogue.newest) if target is None else target
     pending = _missing(catalogue, applied, highest)
+    if pending and rules.limit and pending[-1].version > rules.limit:
+        raise InvalidTarget(highest, f"above WAVE_MAX_MIGRATION_VERSION={rules.limit}")
     newest = current_version(applied)
     if pending and pending[0].version < newest and not rules.allow_out_of_order:
         raise OutOfOrder(pending[0].version, newest)

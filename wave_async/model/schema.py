@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from wave_async.errors import AdoptionRefused
 
+# https://sqlite.org/pragma.html#pragma_table_xinfo
+_HIDDEN = {1: "HIDDEN", 2: "GENERATED VIRTUAL", 3: "GENERATED STORED"}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -55,6 +58,9 @@ def _differences(wanted: Tables, live: Tables) -> Iterator[str]:
 
 def _column_differences(table: str, wanted: Table, live: Table) -> Iterator[str]:
     there = {column.name: column for column in live}
+    order = [[column.name for column in columns] for columns in (wanted, live)]
+    if order[0] != order[1] and set(order[0]) == set(order[1]):
+        yield f"table {table}: its columns are in another order"
     for column in wanted:
         found = there.pop(column.name, None)
         if found is None:
@@ -63,8 +69,6 @@ def _column_differences(table: str, wanted: Table, live: Table) -> Iterator[str]
             yield f"table {table}: column {column.name} is {_shown(found)}, not {_shown(column)}"
     for name in there:
         yield f"table {table}: column {name} is not ours"
-    if not there and [c.name for c in wanted] != [c.name for c in live]:
-        yield f"table {table}: its columns are in another order"
 
 
 def _shown(column: Column) -> str:
@@ -72,7 +76,8 @@ def _shown(column: Column) -> str:
         column.type,
         "NOT NULL" if column.not_null else "",
         "PRIMARY KEY" if column.key else "",
+        f"(column {column.key} of it)" if column.key > 1 else "",
+        "" if column.default is None else f"DEFAULT {column.default}",
+        _HIDDEN.get(column.hidden, ""),
     ]
-    if column.default is not None:
-        parts.append(f"DEFAULT {column.default}")
     return " ".join(filter(None, parts)) or "untyped"
