@@ -15,11 +15,14 @@ BOOLEANS = {
 ALLOWED = "true, 1, yes, on, false, 0, no, off"
 
 
-@pytest.mark.parametrize("environ", [{}, dict.fromkeys(BOOLEANS, "") | {"WAVE_MAX_MIGRATION_VERSION": ""}])
+@pytest.mark.parametrize(
+    "environ",
+    [{}, dict.fromkeys([*BOOLEANS, "WAVE_MAX_MIGRATION_VERSION", "WAVE_LOCK_TIMEOUT"], "")],
+)
 def test_defaults(environ: dict[str, str]) -> None:
     """What is missing or empty has its default."""
     assert MigrationConfig(
-        enabled=True, auto_migrate=True, skip_validation=False, max_version=0
+        enabled=True, auto_migrate=True, skip_validation=False, max_version=0, lock_timeout=None
     ) == MigrationConfig.from_env(environ)
 
 
@@ -54,7 +57,9 @@ def test_max_version(value: str, version: int) -> None:
     assert version == MigrationConfig.from_env(environ).max_version
 
 
-@pytest.mark.parametrize("value", ["-1", "+1", "3.0", "1e3", "1_000", "٣", "five", str(2**63), "3\n"])
+@pytest.mark.parametrize(
+    "value", ["-1", "+1", "3.0", "1e3", "1_000", "٣", "five", str(2**63), "3\n"]
+)
 def test_what_is_no_version(value: str) -> None:
     """A limit that is no version is refused, never taken as no limit."""
     with pytest.raises(ConfigError) as refused:
@@ -63,11 +68,19 @@ def test_what_is_no_version(value: str) -> None:
     assert ("WAVE_MAX_MIGRATION_VERSION", value) == (refused.value.variable, refused.value.value)
 
 
-@pytest.mark.parametrize("value", [" true ", "1 ", "\tno"])
-def test_white_space_around_a_value(value: str) -> None:
-    """Blanks around a value do not matter, whichever variable they are in."""
-    assert MigrationConfig.from_env({"WAVE_AUTO_MIGRATE": value})
-    assert 3 == MigrationConfig.from_env({"WAVE_MAX_MIGRATION_VERSION": " 3 "}).max_version
+@pytest.mark.parametrize(("value", "seconds"), [("0", 0.0), ("90", 90.0), ("2.5", 2.5)])
+def test_lock_timeout(value: str, seconds: float) -> None:
+    """How long to wait for another process is a number of seconds."""
+    assert seconds == MigrationConfig.from_env({"WAVE_LOCK_TIMEOUT": value}).lock_timeout
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e9", "5s", "2,5", ".", " "])
+def test_what_is_no_lock_timeout(value: str) -> None:
+    """A wait that is no number of seconds is refused, never taken as forever."""
+    with pytest.raises(ConfigError) as refused:
+        MigrationConfig.from_env({"WAVE_LOCK_TIMEOUT": value})
+
+    assert ("WAVE_LOCK_TIMEOUT", value) == (refused.value.variable, refused.value.value)
 
 
 def test_the_process_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from wave_async.errors import (
     PoolDeadlock,
     SourceNotFound,
     StatementRefused,
+    StatementTimeout,
     TransactionEnded,
     UnknownChecksum,
     UnknownMigration,
@@ -52,7 +53,6 @@ PROFILE = settings(
 )
 
 SENTENCES: list[tuple[WaveError, str]] = [
-    (WaveError("as given"), "as given"),
     (
         ConfigError("WAVE_AUTO_MIGRATE", "maybe", "true, false"),
         "WAVE_AUTO_MIGRATE='maybe' is not valid; allowed: true, false",
@@ -83,18 +83,24 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         NewerDatabase((6,), 5),
-        "the database is newer than this code: it has 6, this code knows migrations up to 5; "
-        "deploy newer code, nothing was changed",
+        (
+            "the database is newer than this code: it has 6, this code knows migrations up to 5; "
+            "deploy newer code, nothing was changed"
+        ),
     ),
     (
         NewerDatabase((6, 7, 8), 5),
-        "the database is newer than this code: it has 6, 7 and 8, this code knows migrations "
-        "up to 5; deploy newer code, nothing was changed",
+        (
+            "the database is newer than this code: it has 6, 7 and 8, this code knows migrations "
+            "up to 5; deploy newer code, nothing was changed"
+        ),
     ),
     (
         UnknownMigration(3, "Add c"),
-        "migration 3 (Add c) is applied, but this code does not have it; bring it back, "
-        "nothing was changed",
+        (
+            "migration 3 (Add c) is applied, but this code does not have it; bring it back, "
+            "nothing was changed"
+        ),
     ),
     (
         ChecksumMismatch(3, "abc123", "def456"),
@@ -102,23 +108,31 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         UnknownChecksum(3, "sha1-of-x"),
-        "migration 3 is recorded with a checksum of an unknown algorithm: 'sha1-of-x'; "
-        "another tool or a newer release wrote it",
+        (
+            "migration 3 is recorded with a checksum of an unknown algorithm: 'sha1-of-x'; "
+            "another tool or a newer release wrote it"
+        ),
     ),
     (
         OutOfOrder(2, 4),
-        "migration 2 is pending below the applied 4; renumber it, or allow it with "
-        "--out-of-order (allow_out_of_order=True)",
+        (
+            "migration 2 is pending below the applied 4; renumber it, or allow it with "
+            "--out-of-order (allow_out_of_order=True)"
+        ),
     ),
     (
         ForeignBookkeeping("it is a view"),
-        "schema_migrations is not ours: it is a view; another tool may own this database, "
-        "nothing was changed",
+        (
+            "schema_migrations is not ours: it is a view; another tool may own this database, "
+            "nothing was changed"
+        ),
     ),
     (
         InvalidRecord(3, "applied_at", "yesterday"),
-        "schema_migrations, version 3: applied_at is 'yesterday'; the row is damaged, "
-        "nothing was changed",
+        (
+            "schema_migrations, version 3: applied_at is 'yesterday'; the row is damaged, "
+            "nothing was changed"
+        ),
     ),
     (
         ValidationFailed((ChecksumMismatch(3, "abc123", "def456"),)),
@@ -126,36 +140,48 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         ValidationFailed((ChecksumMismatch(1, "a", "b"), ChecksumMismatch(2, "c", "d"))),
-        "migration validation failed: migration 1 checksum mismatch: expected a, got b; "
-        "migration 2 checksum mismatch: expected c, got d",
+        (
+            "migration validation failed: migration 1 checksum mismatch: expected a, got b; "
+            "migration 2 checksum mismatch: expected c, got d"
+        ),
     ),
     (
         AdoptionRefused((), 2, "table t3 is missing"),
-        "the database has tables but no schema_migrations, and its tables fit no version; "
-        "nearest is 2: table t3 is missing; nothing was changed. "
-        "If you know the version, mark it with force_mark_applied(version)",
+        (
+            "the database has tables but no schema_migrations, and its tables fit no version; "
+            "nearest is 2: table t3 is missing; nothing was changed. "
+            "If you know the version, mark it with force_mark_applied(version)"
+        ),
     ),
     (
         AdoptionRefused((2, 3), 2, ""),
-        "the database has tables but no schema_migrations, and its tables fit versions 2 and 3 "
-        "equally (data and indexes leave no trace there); nothing was changed. "
-        "If you know the version, mark it with force_mark_applied(version)",
+        (
+            "the database has tables but no schema_migrations, and its tables fit versions 2 and 3 "
+            "equally (data and indexes leave no trace there); nothing was changed. "
+            "If you know the version, mark it with force_mark_applied(version)"
+        ),
     ),
     (InvalidTarget(-1, "below 0"), "target version -1 is below 0"),
     (
         Irreversible(4, "Merge users"),
-        "migration 4 (Merge users) cannot be rolled back: it has no down script; "
-        "nothing was changed",
+        (
+            "migration 4 (Merge users) cannot be rolled back: it has no down script; "
+            "nothing was changed"
+        ),
     ),
     (
         PlanChanged(4, 5),
-        "the rollback stopped before migration 4: somebody else migrated meanwhile, "
-        "migration 5 is the newest now; look at the status and try again",
+        (
+            "the rollback stopped before migration 4: somebody else migrated meanwhile, "
+            "migration 5 is the newest now; look at the status and try again"
+        ),
     ),
     (
         PlanChanged(4, None),
-        "the rollback stopped before migration 4: somebody else migrated meanwhile, "
-        "nothing is the newest now; look at the status and try again",
+        (
+            "the rollback stopped before migration 4: somebody else migrated meanwhile, "
+            "nothing is the newest now; look at the status and try again"
+        ),
     ),
     (
         ConfirmationRequired(),
@@ -163,8 +189,10 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         MigrationFailed(3, "Add c", "up", 2, 9, "CREATE TABL c (x)", "near TABL: syntax error"),
-        "migration 3 (Add c) failed and was rolled back: up script, statement 2, line 9: "
-        "CREATE TABL c (x): near TABL: syntax error",
+        (
+            "migration 3 (Add c) failed and was rolled back: up script, statement 2, line 9: "
+            "CREATE TABL c (x): near TABL: syntax error"
+        ),
     ),
     (
         MigrationFailed(3, "Add c", "down", None, None, "COMMIT", "disk full"),
@@ -172,21 +200,23 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         MigrationFailed(None, "the old schema", "up", 1, 1, "CREATE", "incomplete input"),
-        "the old schema failed and was rolled back: up script, statement 1, line 1: "
-        "CREATE: incomplete input",
+        (
+            "the old schema failed and was rolled back: up script, statement 1, line 1: "
+            "CREATE: incomplete input"
+        ),
     ),
     (
         StatementRefused("COMMIT", "the engine owns the transaction"),
         "COMMIT is not allowed in a migration: the engine owns the transaction",
     ),
+    (StatementTimeout(2.5), "it was ended after 2.5 s (statement_timeout)"),
     (
         TransactionEnded(),
         "the statement ended the migration's transaction (ROLLBACK as a conflict clause?)",
     ),
     (
         DatabaseLocked(60.0),
-        "database is locked: another process has been using it for 60 s; "
-        "try again when it is done",
+        "database is locked: another process has been using it for 60 s; try again when it is done",
     ),
     (
         DatabaseUnusable("/x/state.db", "it is a directory"),
@@ -202,21 +232,24 @@ SENTENCES: list[tuple[WaveError, str]] = [
     ),
     (
         PoolDeadlock(),
-        "this task already holds the pool's connection (pool.acquire()) and would wait for "
-        "itself; leave the block first",
+        (
+            "this task already holds the pool's connection (pool.acquire()) and would wait for "
+            "itself; leave the block first"
+        ),
     ),
 ]
 
-GROUPS = {"DefinitionError", "HistoryError", "PlanError", "DatabaseError", "PoolError"}
+GROUPS = {"WaveError", "DefinitionError", "HistoryError", "PlanError", "DatabaseError", "PoolError"}
 
 
 def classes() -> dict[str, type[WaveError]]:
+    """Return every error of the package by its name."""
     found = vars(errors).values()
     return {c.__name__: c for c in found if isinstance(c, type) and issubclass(c, WaveError)}
 
 
 def drawn_tree() -> dict[str, str]:
-    """Each class of the docstring's drawing, with the name of its parent."""
+    """Return each class that the docstring draws, with the name of its parent."""
     parents, path = {}, ["Exception"]
     for line in (errors.__doc__ or "").splitlines():
         if drawn := re.match(r"([│├└─ ]*)(\w+)(?:  +\S|$)", line):
@@ -252,25 +285,32 @@ def test_pickling(error: WaveError) -> None:
     assert (type(error), str(error), error.done) == (type(copy), str(copy), copy.done)
 
 
-def test_pickling_of_an_error_built_by_keywords() -> None:
-    """How an error was built does not matter to another process."""
+def test_built_by_keywords() -> None:
+    """An error may be built by the names of its data, as the type checker allows."""
     error = VersionGap(missing=3, following=5)
 
-    assert str(error) == str(pickle.loads(pickle.dumps(error)))
+    assert str(VersionGap(3, 5)) == str(pickle.loads(pickle.dumps(error)))
+
+
+@pytest.mark.parametrize("values", [(), (3,), (3, 5, 7)])
+def test_built_from_too_much_or_too_little(values: tuple[int, ...]) -> None:
+    """An error that could not write its sentence cannot be built."""
+    with pytest.raises((TypeError, ValueError)):
+        VersionGap(*values)
 
 
 @pytest.mark.parametrize(
     ("done", "ending"),
     [
-        ((), "as given"),
-        ((4,), "as given (before that, done for good: 4)"),
-        ((4, 5), "as given (before that, done for good: 4 and 5)"),
-        ((4, 5, 6), "as given (before that, done for good: 4, 5 and 6)"),
+        ((), "target version -1 is below 0"),
+        ((4,), "target version -1 is below 0 (before that, done for good: 4)"),
+        ((4, 5), "target version -1 is below 0 (before that, done for good: 4 and 5)"),
+        ((4, 5, 6), "target version -1 is below 0 (before that, done for good: 4, 5 and 6)"),
     ],
 )
 def test_done(done: tuple[int, ...], ending: str) -> None:
     """A failed run says what stays applied."""
-    error = WaveError("as given")
+    error = InvalidTarget(-1, "below 0")
     error.done = done
 
     assert ending == str(error)

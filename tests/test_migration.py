@@ -33,7 +33,7 @@ def test_versions(version: int) -> None:
         ((1, "d", b"u"), "migration 1: its up is not a string"),
         ((1, "d", "u", None), "migration 1: its down is not a string"),
         ((1, "\ud800", "u"), "migration 1: its description has lone surrogates"),
-        ((1, "\udfff", "u"), "migration 1: its description has lone surrogates"),
+        ((1, chr(0xDFFF), "u"), "migration 1: its description has lone surrogates"),
     ],
 )
 def test_what_is_no_migration(fields: tuple[Any, ...], sentence: str) -> None:

@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -78,6 +80,10 @@ def migrate(context: click.Context, database: str, source: str | None) -> None:
     context.obj = Options(database, source)
 
 
+class _ReaderGone(Exception):
+    """Nobody reads stdout any more; asyncclick would end the process on a plain BrokenPipeError."""
+
+
 def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
     """Make a function a command: `--json`, its result as exit code, its errors as one line."""
 
@@ -85,8 +91,8 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
     async def run(options: Options, *, as_json: bool, **rest: Any) -> None:
         try:
             code = await function(options, as_json=as_json, **rest)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError as error:
+            raise _ReaderGone from error
         except (WaveError, OSError) as error:
             about = {"error": type(error).__name__, "message": str(error)}
             print(json.dumps(about) if as_json else f"Error: {error}", file=sys.stderr)
@@ -140,10 +146,10 @@ async def up(
     **limits: float | None,
 ) -> None:
     """Apply what is pending, up to TARGET_VERSION if given."""
-    on_event = _teller(as_json=as_json)
-    async with options.runner(
-        allow_out_of_order=out_of_order, on_event=on_event, **limits
-    ) as runner:
+    async with (
+        _telling(as_json=as_json) as tell,
+        options.runner(allow_out_of_order=out_of_order, on_event=tell, **limits) as runner,
+    ):
         done = await runner.migrate_up(target_version)
         now = None if done else await runner.status()
     if as_json:
@@ -167,7 +173,10 @@ async def down(
     options: Options, *, as_json: bool, target_version: int, yes: bool, **limits: float | None
 ) -> None:
     """Roll back everything above TARGET_VERSION."""
-    async with options.runner(on_event=_teller(as_json=as_json), **limits) as runner:
+    async with (
+        _telling(as_json=as_json) as tell,
+        options.runner(on_event=tell, **limits) as runner,
+    ):
         plan = await runner.plan_down(target_version)
         if plan and not as_json:
             print(
@@ -179,7 +188,7 @@ async def down(
             if await _asked("Continue? (y/N): ") not in {"y", "Y"}:
                 print("Rollback cancelled")
                 return
-        done = await runner.migrate_down(target_version)
+        done = plan and await runner.migrate_down(target_version)
     if as_json:
         _print_json({"rolled_back": _step_list(done.steps)})
     elif done:
@@ -255,56 +264,95 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2))
 
 
-def _teller(*, as_json: bool) -> Callable[[Event], None]:
-    def tell(event: Event) -> None:
-        match event:
-            case StepStarted(step) if not as_json:
-                print(step, flush=True)
-            case WaitingForLock(seconds):
-                print(f"Waiting for another process ({seconds:g} s)", file=sys.stderr, flush=True)
+@asynccontextmanager
+async def _telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
+    """Print events as they come; what printing raises is raised when the run has ended."""
+    failures: list[OSError] = []
 
-    return tell
+    def tell(event: Event) -> None:
+        try:
+            match event:
+                case StepStarted(step) if not as_json and not failures:
+                    print(step, flush=True)
+                case WaitingForLock(seconds):
+                    print(f"Waiting for another process ({seconds:g} s)", file=sys.stderr)
+        except OSError as error:
+            failures.append(error)
+
+    yield tell
+    if failures:
+        raise failures[0]
 
 
 async def _asked(question: str) -> str:
     """Ask on the terminal; waiting for the answer, the loop goes on and can be cancelled."""
     print(question, end="", flush=True)
     await anyio.wait_readable(sys.stdin)
-    return sys.stdin.readline().rstrip("\n")
+    return os.read(sys.stdin.fileno(), 1024).decode(errors="replace").rstrip("\n")
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM cancels the one task there is; repeats do nothing.
+
+    Python's own handlers: those of a loop would be gone while the interpreter still shuts down.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._cancel: Callable[[], object] | None = None
+        for number in _SIGNALS:
+            signal.signal(number, self._end)
+
+    def cancel_by(self, cancel: Callable[[], object]) -> None:
+        """Say how to cancel; a signal that has come before does it at once."""
+        self._cancel = cancel
+        if self.received is not None:
+            cancel()
+
+    def _end(self, number: int, _frame: object) -> None:
+        if self.received is None:
+            self.received = signal.Signals(number)
+            if self._cancel is not None:
+                self._cancel()
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):  # descriptions may hold what the terminal cannot show
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signals = _Signals()
+    _mend_streams()
     try:
-        code = asyncio.run(_run(sys.argv[1:]))
+        code = asyncio.run(_run(sys.argv[1:], signals))
         sys.stdout.flush()
-    except BrokenPipeError:  # `wave migrate status | head -1`
+    except (BrokenPipeError, _ReaderGone):  # `wave migrate status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    for number in _SIGNALS:  # what is ignored stays so while the interpreter shuts down
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
-async def _run(arguments: Sequence[str]) -> int:
-    """Run one command; the first SIGINT or SIGTERM cancels it, and repeats do nothing."""
-    received: list[signal.Signals] = []
+def _mend_streams() -> None:
+    """Put something in the place of closed streams, and let no text fail to be printed."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+async def _run(arguments: Sequence[str], signals: _Signals) -> int:
     task = asyncio.ensure_future(_command(arguments))
-
-    def end(number: signal.Signals) -> None:
-        if not received:
-            received.append(number)
-            task.cancel()
-
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, end, number)
+    signals.cancel_by(lambda: loop.call_soon_threadsafe(task.cancel))
     try:
         return await task
     except asyncio.CancelledError:
-        (number,) = received
-        print(f"\n{_SIGNALS[number]}: what was not finished is rolled back", file=sys.stderr)
-        return 128 + number
+        if signals.received is None:
+            raise
+        gap = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
+        about = f"{_SIGNALS[signals.received]}: what was not finished is rolled back"
+        print(f"{gap}{about}", file=sys.stderr)
+        return 128 + signals.received
 
 
 async def _command(arguments: Sequence[str]) -> int:

@@ -56,7 +56,7 @@ def _boolean(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
     if not value:
         return default
     try:
-        return _BOOLEANS[value.strip().lower()]
+        return _BOOLEANS[value.lower()]
     except KeyError:
         raise ConfigError(name, value, ", ".join(_BOOLEANS)) from None
 

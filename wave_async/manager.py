@@ -14,7 +14,7 @@ from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.history import History
 from wave_async.database.requests import Program, Query, T
 from wave_async.database.schema import SchemaReader, replay
-from wave_async.database.walk import Choice, Walk, consistently, fixed, mark
+from wave_async.database.walk import Walk, consistently, fixed, mark
 from wave_async.errors import HistoryError, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
@@ -45,8 +45,9 @@ class MigrationManager:
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
     with `StepStarted`, `StepFinished` and `WaitingForLock`.
 
-    Every method raises `DefinitionError` for a list of migrations that cannot be right, before it
-    opens the database, `HistoryError` for a database that contradicts it, and `DatabaseError`.
+    Every method raises `DefinitionError` for a list of migrations that cannot be right (a script is
+    read when it is needed, by `validate` always, and before anything runs), `HistoryError` for a
+    database that contradicts it, and `DatabaseError`.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class MigrationManager:
             proof = await self._proof(catalogue)
             adopted = await self._run(partial(mark, proof, self._lock_timeout), judge=proof)
             done = await self._migrate_up(catalogue, target, adopt=False)
-            return replace(done, adopted=_steps(Direction.UP, adopted))
+            return replace(done, adopted=_steps(Direction.UP, adopted or ()))
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`, newest first.
@@ -162,8 +163,11 @@ class MigrationManager:
         """
         first = self._rollback(await self._catalogue(), target)
         walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
-        steps = await self._run(walk.program, judge=_judging(fixed(first)))
-        return Plan(Direction.DOWN, steps)
+
+        def judge() -> Program[list[Entry] | None]:
+            return first((yield from _read())) or None
+
+        return Plan(Direction.DOWN, await self._run(walk.program, judge=judge) or ())
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word.
@@ -178,7 +182,7 @@ class MigrationManager:
             return plan.unmarked(catalogue, found.applied, version, self._rules) or None
 
         marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
-        return _steps(Direction.UP, marked)
+        return _steps(Direction.UP, marked or ())
 
     async def _decided(self, decide: Callable[[History], T]) -> T:
         """Read the history and decide on the database's thread: reading scripts may take long."""
@@ -206,14 +210,16 @@ class MigrationManager:
             self._up_to_date = None if steps else (stamp, target)
             return steps
 
-        steps = await self._run(program, judge=_judging(choose))
-        return Plan(Direction.UP, steps)
+        def judge() -> Program[list[Entry]]:
+            return choose((yield from _read()), 0)
+
+        return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 
     async def _proof(self, catalogue: Catalogue) -> Callable[[], Program[tuple[Entry, ...] | None]]:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
         async with SingleConnectionPool(":memory:") as scratch:
-            versions = await scratch.run(partial(replay, entries))
+            versions = await scratch.ask(partial(replay, entries))
         ours = {name for _, tables in versions for name in tables}
 
         def proven() -> Program[tuple[Entry, ...] | None]:
@@ -240,15 +246,6 @@ class MigrationManager:
 
 def _read() -> Program[History]:
     return (yield from consistently(history.read))
-
-
-def _judging(choose: Choice) -> Callable[[], Program[None]]:
-    """Return the question whether a choice refuses the database."""
-
-    def judge() -> Program[None]:
-        choose((yield from _read()), 0)
-
-    return judge
 
 
 def _steps(direction: Direction, entries: Iterable[Entry]) -> tuple[Step, ...]:

@@ -34,7 +34,7 @@ def load_migrations(source: str) -> tuple[Migration, ...]:
     try:
         found = getattr(import_module(module), attribute)
         return tuple(found)
-    except Exception as error:  # the module is somebody else's code
+    except (Exception, SystemExit) as error:  # the module is somebody else's code
         raise SourceNotFound(source, f"{type(error).__name__}: {error}") from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from wave_async.config import MigrationConfig
 from wave_async.database import history, walk
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.errors import printable
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Direction, Migration
@@ -59,7 +60,7 @@ async def migrate_on_startup(
     """
     config = config or MigrationConfig.from_env()
     if not config.enabled:
-        return await _load_legacy(pool, legacy_schema)
+        return await _load_legacy(pool, legacy_schema if config.auto_migrate else None)
     manager = MigrationManager(
         pool,
         migrations,
@@ -72,17 +73,20 @@ async def migrate_on_startup(
     if not plan:
         return StartupReport(plan)
     if not config.auto_migrate:
+        pending = len(plan.adopted) + len(plan.steps)
         logger.warning(
             "%s: %d pending migration(s) not applied, WAVE_AUTO_MIGRATE is false",
             pool.path,
-            len(plan.steps),
+            pending,
         )
-        return StartupReport(Plan(Direction.UP), pending=len(plan.steps))
+        return StartupReport(Plan(Direction.UP), pending=pending)
     done = await manager.migrate_up()
     if done.adopted:
         logger.info("%s: adopted at version %d", pool.path, done.adopted[-1].version)
     for step in done.steps:
-        logger.info("%s: applied migration %d: %s", pool.path, step.version, step.description)
+        logger.info(
+            "%s: applied migration %d: %s", pool.path, step.version, printable(step.description)
+        )
     return StartupReport(done)
 
 

@@ -47,12 +47,20 @@ _REASONS = {
 
 
 class _PoolConnection(EngineConnection):
-    """Looks at the file on the connection's thread, before SQLite touches it."""
+    """Looks at the file on the connection's thread, before SQLite touches it.
+
+    What fails is told by the first hop: aiosqlite leaves the thread of a connection that could not
+    be opened behind, to die with a traceback when the loop is closed.
+    """
 
     def __init__(self, path: str, **options: Any) -> None:
-        if path != files.MEMORY and not files.check(path):
-            files.make_directory(path)
-        super().__init__(path, **options)
+        try:
+            if path != files.MEMORY and not files.check(path):
+                files.make_directory(path)
+            super().__init__(path, **options)
+        except (WaveError, sqlite3.Error) as error:
+            super().__init__(files.MEMORY, **options)
+            self.failure = error
 
 
 class SingleConnectionPool:
@@ -70,6 +78,7 @@ class SingleConnectionPool:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = files.database_path(path)
         self._connection: aiosqlite.Connection | None = None
+        self._in_wal = False
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
 
@@ -101,12 +110,14 @@ class SingleConnectionPool:
         """
         async with self._locked():
             connection = await self._opened()
-            if not await self._hop(connection, _switch_to_wal):
+            if not self._in_wal:
+                self._in_wal = await self._hop(connection, _switch_to_wal)
+            if not self._in_wal:
                 raise DatabaseLocked(LOCK_TIMEOUT)
             try:
                 yield connection
-            except BaseException as error:
-                await self._take_back(connection, error)
+            except BaseException:
+                await self._take_back(connection)
                 raise
             if await self._take_back(connection):
                 warnings.warn(
@@ -115,21 +126,23 @@ class SingleConnectionPool:
                     stacklevel=3,
                 )
 
-    async def _take_back(
-        self, connection: aiosqlite.Connection, error: BaseException | None = None
-    ) -> bool:
+    async def _take_back(self, connection: aiosqlite.Connection) -> bool:
         """Roll back what the application left open; answers whether it left something.
 
-        After a cancellation a statement may still run on the thread, with nobody awaiting it.
+        A statement may still be queued or run on the thread although nobody awaits it any more,
+        after a timeout say: it is interrupted until it has given way.
         """
         if _is_closed(connection):
             self._connection = None
             return False
-        if isinstance(error, asyncio.CancelledError):
-            await connection.interrupt()
-        elif not connection.in_transaction:
-            return False
-        return await self._hop(connection, _roll_back)
+        hop = Hop(_roll_back, _reporter(None), LOCK_TIMEOUT)
+
+        async def interrupt() -> None:
+            if not hop.started:
+                await connection.interrupt()
+
+        await _to_its_end(connection.executescript(hop), interrupt)  # type: ignore[arg-type]
+        return hop.outcome()
 
     async def run(
         self,
@@ -139,19 +152,21 @@ class SingleConnectionPool:
         on_event: Callable[[Event], None] | None = None,
         patience: float = LOCK_TIMEOUT,
         statement_timeout: float = inf,
-    ) -> T:
+    ) -> T | None:
         """Run a program of the engine, from its first request to its last, in one hop.
 
         A busy database is waited for `patience` seconds; a statement under the guard that takes
         longer than `statement_timeout` seconds is ended. Where the pool is not open yet, `judge`
-        looks at the database first, as a question: what it refuses is never opened for writing.
+        looks at the database first, as a question: what it refuses is never opened for writing,
+        and where it answers None there is nothing to do: None.
         Cancelled, the program is interrupted and awaited until it has cleaned up; one that had won
         by then stays done.
         """
         async with self._locked():
             if judge and self._connection is None and self.path != files.MEMORY:
                 with suppress(NeedsRecovery):
-                    await self._briefly(judge, patience, on_event)
+                    if await self._briefly(judge, patience, on_event) is None:
+                        return None
             connection = await self._opened()
             return await self._hop(connection, program, patience, on_event, statement_timeout)
 
@@ -214,7 +229,7 @@ class SingleConnectionPool:
                 if isinstance(error, sqlite3.Error):
                     raise _explained(error, self.path, BUSY_TIMEOUT) from error
                 raise
-            self._connection = connection
+            self._connection, self._in_wal = connection, False
         return self._connection
 
     @asynccontextmanager
@@ -300,16 +315,27 @@ async def _on_a_thread(job: Callable[[], None]) -> None:
     await done.wait()
 
 
-async def _to_its_end(awaitable: Awaitable[T]) -> T:
-    """Await something that must not be left half done; a cancellation is raised after it."""
+async def _nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+async def _to_its_end(
+    awaitable: Awaitable[T], meanwhile: Callable[[], Awaitable[None]] = _nothing
+) -> T:
+    """Await something that must not be left half done; a cancellation is raised after it.
+
+    `meanwhile` is called every few milliseconds until then.
+    """
     task = asyncio.ensure_future(awaitable)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             with anyio.CancelScope(shield=True):
-                await asyncio.wait([task])
+                await asyncio.wait([task], timeout=POLL / 2)
         except asyncio.CancelledError as error:
             cancelled = cancelled or error
+        if not task.done():
+            await meanwhile()
     if cancelled:
         raise cancelled
     return task.result()

@@ -103,7 +103,7 @@ _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
 _VACUUM = re.compile("VACUUM\\b", re.IGNORECASE)
 _HIDDEN_WRITE = re.compile(
     # the new name of a table, and what a trigger will do once the guard is down
-    rf"ALTER\b.*\bRENAME{_GAP}TO{_GAP}[\"'`\[]?{TABLE}\b"
+    rf"ALTER\b.*\bRENAME{_GAP}TO(?:{_GAP})?[\"'`\[]?{TABLE}\b"
     rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{TABLE}\b",
     re.IGNORECASE | re.DOTALL,
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from wave_async.database import files
 from wave_async.database.requests import Program
 from wave_async.database.session import EngineConnection, Hop, T
+from wave_async.errors import DatabaseUnusable
 from wave_async.model.events import Event
 
 
@@ -34,6 +35,8 @@ class Question(Hop[T]):
         """Open, run and close, on the calling thread; never raises, see `outcome`."""
         try:
             self._ask()
+        except OSError as error:  # the file went away between two looks
+            self._error = DatabaseUnusable(self._path, str(error.strerror).lower())
         except BaseException as error:  # noqa: BLE001 - outcome() raises it in the awaiter
             self._error = error
         self.finished = True
@@ -51,7 +54,6 @@ class Question(Hop[T]):
     def _read(self, uri: str) -> None:
         connection = EngineConnection(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
-            self._error = None
-            self._run_on(connection)
+            self._try_on(connection)
         finally:
             connection.close()

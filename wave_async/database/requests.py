@@ -69,7 +69,10 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """End the transaction, if SQLite has not done so itself; a cleanup, see `Restore`."""
+    """End the transaction; a cleanup, see `Restore`.
+
+    Answers False where there was none: committed, or ended by SQLite itself.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class EngineConnection(sqlite3.Connection):
         self._authorizer: Callable[..., int] | None = None
         self._progress: tuple[Callable[[], Any] | None, int] = (None, 0)
         self.journal_settled = False
+        self.failure: BaseException | None = None
         super().__init__(*args, **options)
 
     # `execute` and `executemany` of the base class make their cursor without calling `cursor`.
@@ -147,6 +148,7 @@ class Hop(Generic[T]):
         patience: float,
         statement_timeout: float = inf,
     ) -> None:
+        self.started = False
         self.finished = False
         self._start = program
         self._report = report
@@ -188,19 +190,25 @@ class Hop(Generic[T]):
 
     def run(self, connection: EngineConnection) -> None:
         """Drive the program to its end."""
+        self._try_on(connection)
+        self.finished = True
+
+    def _try_on(self, connection: EngineConnection) -> None:
+        self._error = None
         try:
             self._run_on(connection)
-        finally:
-            self.finished = True
+        except BaseException as error:  # noqa: BLE001 - outcome() raises it in the awaiter
+            self._error = error
 
     def _run_on(self, connection: EngineConnection) -> None:
+        if connection.failure is not None:
+            raise connection.failure
+        self.started = True
         self._connection = connection
         text_factory, connection.text_factory = connection.text_factory, str
         self._renew_cursor()
         try:
             self._value = self._without_busy_timeout()
-        except BaseException as error:  # noqa: BLE001 - outcome() raises it in the awaiter
-            self._error = error
         finally:
             self._cursor.close()
             connection.text_factory = text_factory
@@ -212,8 +220,8 @@ class Hop(Generic[T]):
 
     def _without_busy_timeout(self) -> T:
         """Drive the program with SQLite's own waiting off: an interrupt does not end that."""
-        ((timeout,),) = self._cursor.execute("PRAGMA busy_timeout").fetchall()
-        self._cursor.execute("PRAGMA busy_timeout = 0").fetchall()
+        ((timeout,),) = self._uninterrupted("PRAGMA busy_timeout")
+        self._uninterrupted("PRAGMA busy_timeout = 0")
         self._let_interrupt(on=True)
         try:
             return self._drive()
@@ -312,23 +320,28 @@ class Hop(Generic[T]):
     def _restore(self, request: Restore) -> None:
         self._cleanup(request.sql)
 
-    def _rollback(self, _: Rollback) -> None:
-        if self._connection.in_transaction:
-            self._cleanup("ROLLBACK")
+    def _rollback(self, _: Rollback) -> bool:
+        if not self._connection.in_transaction:
+            return False
+        self._cleanup("ROLLBACK")
+        return True
 
     def _cleanup(self, sql: str) -> None:
         """Run a statement that no cancellation ends."""
         self._let_interrupt(on=False)
         self._cursor.close()
         self._renew_cursor()
-        for _ in range(_CLEANUP_TRIES):
-            try:
-                self._cursor.execute(sql).fetchall()
-                break
-            except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_INTERRUPT:
-                    raise
+        self._uninterrupted(sql)
         self._let_interrupt(on=True)
+
+    def _uninterrupted(self, sql: str) -> list[Any]:
+        for tries_left in reversed(range(_CLEANUP_TRIES)):
+            try:
+                return self._cursor.execute(sql).fetchall()
+            except sqlite3.OperationalError as error:
+                if primary_code(error) != sqlite3.SQLITE_INTERRUPT or not tries_left:
+                    raise
+        raise AssertionError  # pragma: no cover - the last try returns or raises
 
     def _let_interrupt(self, *, on: bool) -> None:
         with self._interrupting:

@@ -199,7 +199,10 @@ def unmarked(
     """
     _check_target(catalogue, version)
     judge(catalogue, applied, rules)
-    return tuple(_missing(catalogue, applied, version))
+    missing = tuple(_missing(catalogue, applied, version))
+    for entry in missing:
+        entry.prove()
+    return missing
 
 
 def _missing(

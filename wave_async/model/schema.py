@@ -42,8 +42,13 @@ def fitting_version(replay: Sequence[tuple[int, Tables]], live: Tables) -> int |
     fits = tuple(version for version, found in differences.items() if not found)
     if len(fits) == 1:
         return fits[0]
-    nearest = min(differences, key=lambda version: len(differences[version]))
+    nearest = min(differences, key=lambda version: _distance(differences[version]))
     raise AdoptionRefused(fits, nearest, "; ".join(differences[nearest][:3]))
+
+
+def _distance(differences: Sequence[str]) -> tuple[int, int]:
+    """Count differences; of two that are equally far the one with the same tables is nearer."""
+    return len(differences), sum(": " not in difference for difference in differences)
 
 
 def _differences(wanted: Tables, live: Tables) -> Iterator[str]:

@@ -1,0 +1,184 @@
+"""The house: which room may know which, what each imports, and what the door shows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from sys import stdlib_module_names
+
+import pytest
+
+import wave_async
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "wave_async"
+LONGEST_BODY = 45
+
+CORE = {"errors", "model"}
+BELOW_MANAGER = CORE | {"database"}
+BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "startup"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "model": {"errors"},
+    "config": CORE,
+    "definitions": CORE,
+    "database": CORE,
+    "manager": BELOW_MANAGER,
+    "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
+    "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
+    "cli": BELOW_CLI,
+    "": BELOW_CLI,
+    "__main__": {"cli"},
+}
+"""Each room of the package, "" its door, and the other rooms that it may import."""
+
+
+def module_name(path: Path) -> str:
+    """Return the name under which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {
+    module_name(path): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+}
+every_module = pytest.mark.parametrize("module", MODULES)
+
+
+def imports(module: str) -> set[str]:
+    """Return all that a module imports, wherever it does, type-only imports included."""
+    found: set[str] = set()
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(_imported_from("." * node.level + (node.module or ""), node))
+    return found
+
+
+def _imported_from(source: str, node: ast.ImportFrom) -> Iterator[str]:
+    for alias in node.names:
+        name = f"{source}.{alias.name}"
+        yield name if name in MODULES else source
+
+
+def ours(module: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    return {name for name in imports(module) if name in MODULES}
+
+
+def foreign(module: str) -> set[str]:
+    """Return the top-level names of what a module imports from elsewhere."""
+    return {name.partition(".")[0] for name in imports(module)} - {PACKAGE}
+
+
+def room(module: str) -> str:
+    """Return the room of a module, "" for the door."""
+    return [*module.split("."), ""][1]
+
+
+def importers(name: str) -> set[str]:
+    """Return the modules that import a foreign one."""
+    return {module for module in MODULES if name in foreign(module)}
+
+
+@every_module
+def test_layers(module: str) -> None:
+    """A room imports only rooms below it, type-only imports included."""
+    rooms = {room(name) for name in ours(module)} - {room(module)}
+
+    assert set() == rooms - MAY_IMPORT[room(module)]
+
+
+def test_no_cycles() -> None:
+    """No module imports itself by way of others, type-only imports included."""
+    assert list(TopologicalSorter({module: ours(module) for module in MODULES}).static_order())
+
+
+@every_module
+def test_imports_can_be_read(module: str) -> None:
+    """Imports are absolute and of modules that exist, so that these tests see them all."""
+    own = {name for name in imports(module) if name.startswith((".", PACKAGE))}
+
+    assert set() == own - MODULES.keys()
+
+
+def test_one_driver() -> None:
+    """Only one room knows aiosqlite, and only the command line knows asyncclick."""
+    assert {"wave_async.database.connection"} == importers("aiosqlite")
+    assert {"wave_async.cli"} == importers("asyncclick")
+
+
+def test_only_the_database_knows_sqlite() -> None:
+    """SQLite is asked in the rooms of the database alone."""
+    assert {"database"} == {room(module) for module in importers("sqlite3")}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) in {*CORE, "definitions"}])
+def test_pure_rooms(module: str) -> None:
+    """Values and decisions do no I/O, wait for nothing and know no driver."""
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
+    doing = {"sqlite3", "asyncio", "anyio", "aiosqlite", "threading", "os", "io", "pathlib"}
+
+    assert set() == foreign(module) & doing
+    assert not any(isinstance(node, waiting) for node in ast.walk(MODULES[module]))
+
+
+def test_dependencies() -> None:
+    """What is imported is declared, and what is declared is imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+
+    assert declared == set().union(*map(foreign, MODULES)) - stdlib_module_names
+
+
+@every_module
+def test_docstring(module: str) -> None:
+    """Every module says what it is for."""
+    assert ast.get_docstring(MODULES[module])
+
+
+@every_module
+def test_short_functions(module: str) -> None:
+    """No function's body is longer than a screen."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    found = (node for node in ast.walk(MODULES[module]) if isinstance(node, functions))
+
+    assert {f.name: lines for f in found if (lines := body_lines(f)) > LONGEST_BODY} == {}
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Count the lines of a function below its signature and docstring."""
+    body = function.body[ast.get_docstring(function) is not None :]
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_public_names() -> None:
+    """The door shows sorted names, each of which is there and written down once."""
+    assert sorted(set(wave_async.__all__)) == wave_async.__all__
+    assert set() == set(wave_async.__all__) - vars(wave_async).keys()
+
+
+def test_nothing_else_comes_through_the_door() -> None:
+    """What the door imports it also shows."""
+    names = {
+        alias.asname or alias.name
+        for node in MODULES[PACKAGE].body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+    assert set(wave_async.__all__) == names - {"annotations"}
+
+
+def test_sample_uses() -> None:
+    """Every public name has a sample use that the type checker reads."""
+    sample = ast.parse((ROOT / "tests" / "typing_api.py").read_text(encoding="utf-8"))
+    used = {node.id for node in ast.walk(sample) if isinstance(node, ast.Name)}
+
+    assert set() == set(wave_async.__all__) - used

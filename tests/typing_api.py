@@ -1,0 +1,135 @@
+"""Sample uses of every public name: checked by mypy, never run."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import assert_never, assert_type
+
+from wave_async import (
+    AppliedMigration,
+    Direction,
+    Event,
+    Migration,
+    MigrationConfig,
+    MigrationManager,
+    MigrationRunner,
+    MigrationStatus,
+    Plan,
+    SingleConnectionPool,
+    StartupReport,
+    State,
+    Status,
+    Step,
+    StepFinished,
+    StepStarted,
+    WaitingForLock,
+    WaveError,
+    errors,
+    lifespan,
+    migrate_on_startup,
+)
+
+migrations = [
+    Migration(1, "Add users", "CREATE TABLE users (id INTEGER PRIMARY KEY)", "DROP TABLE users"),
+    Migration(version=2, description="Add nothing", up=""),
+]
+
+
+def listen(event: Event) -> None:
+    """Every kind of event is known, so that a listener may tell them apart."""
+    if isinstance(event, StepStarted | StepFinished):
+        assert_type(event.step, Step)
+    elif isinstance(event, WaitingForLock):
+        assert_type(event.seconds, float)
+    else:
+        assert_never(event)
+
+
+def look(step: Step, migration: MigrationStatus, applied: AppliedMigration) -> None:
+    """Read what is handed out, typed to the last field."""
+    assert_type(step.direction, Direction)
+    assert_type(step.version, int)
+    assert_type(step.description, str)
+    assert_type(migration.state, State)
+    assert_type(migration.applied_at, int | None)
+    assert_type(applied.applied_at, int)
+    assert_type(applied.checksum, str)
+
+
+async def manage(path: Path) -> None:
+    """One pool serves the manager and the application."""
+    async with SingleConnectionPool(path) as pool:
+        assert_type(pool, SingleConnectionPool)
+        assert_type(pool.path, str)
+        manager = MigrationManager(
+            pool,
+            migrations,
+            max_version=3,
+            validate_checksums=False,
+            lock_timeout=10,
+            statement_timeout=2.5,
+            allow_out_of_order=True,
+            on_event=listen,
+        )
+        status = await manager.status()
+        assert_type(status, Status)
+        assert_type(status.current_version, int)
+        assert_type(status.migrations, tuple[MigrationStatus, ...])
+        assert_type(status.pending, tuple[MigrationStatus, ...])
+        assert_type(status.due, tuple[MigrationStatus, ...])
+        assert_type(await manager.current_version(), int)
+        assert_type(await manager.applied(), tuple[AppliedMigration, ...])
+        assert_type(await manager.pending(), tuple[MigrationStatus, ...])
+        assert_type(await manager.validate(), bool)
+        assert_type(await manager.plan_up(), Plan)
+        assert_type(await manager.plan_down(1), Plan)
+        assert_type(await manager.migrate_up(2), Plan)
+        done = await manager.migrate_down(target=0)
+        assert_type(done.direction, Direction)
+        assert_type(done.steps, tuple[Step, ...])
+        assert_type(done.adopted, tuple[Step, ...])
+        async with pool.acquire() as connection, connection.execute("SELECT 1") as cursor:
+            await cursor.fetchall()
+        assert_type(await pool.close(), None)
+
+
+async def start(pool: SingleConnectionPool) -> None:
+    """Configure a start in code or by the environment."""
+    config = MigrationConfig(
+        enabled=True, auto_migrate=False, skip_validation=True, max_version=3, lock_timeout=10
+    )
+    report = await migrate_on_startup(pool, migrations, config=config, on_event=listen)
+    assert_type(report, StartupReport)
+    assert_type(report.done, Plan)
+    assert_type(report.pending, int)
+    assert_type(report.legacy, bool)
+    await migrate_on_startup(pool, (m for m in migrations), legacy_schema="")
+    assert_type(MigrationConfig.from_env({"WAVE_AUTO_MIGRATE": "no"}), MigrationConfig)
+
+
+def serve(pool: SingleConnectionPool, app: object) -> AbstractAsyncContextManager[object]:
+    """Build what ASGI frameworks take, one lifespan inside another."""
+    inner = lifespan(pool, migrations)
+    return lifespan(pool, migrations, config=MigrationConfig(), legacy_schema="", inner=inner)(app)
+
+
+async def run() -> None:
+    """Open a database by its path; every error has one root and holds its data."""
+    try:
+        async with MigrationRunner("state.db", migrations, on_event=listen) as runner:
+            assert_type(runner, MigrationRunner)
+            assert_type(runner.database, str)
+            assert_type(await runner.status(), Status)
+            assert_type(await runner.validate(), bool)
+            assert_type(await runner.plan_down(1), Plan)
+            assert_type(await runner.migrate_up(), Plan)
+            assert_type(await runner.migrate_down(1), Plan)
+            assert_type(await runner.force_mark_applied(2), tuple[Step, ...])
+    except errors.MigrationFailed as failed:
+        assert_type(failed.version, int | None)
+        assert_type(failed.line, int | None)
+        assert_type(failed.statement, str)
+    except WaveError as error:
+        assert_type(error.done, tuple[int, ...])
+        assert_type(error.sentence(), str)
