@@ -291,6 +291,7 @@ class Writer:
         self._draw = draw
         self._tables: dict[str, int] = {}
         self._made = 0
+        self._taken: set[str] = set()
         self._views: list[str] = []
 
     def script(self, mark: str) -> str:
@@ -337,9 +338,11 @@ class Writer:
         self._made += 1
         return self._one([*(f"{name}{self._made}" for name in NAMES), *BARE])
 
-    def _new_name(self) -> str:
-        name = self._name()
-        return f"{name}{self._made}" if name in self._tables or name in self._views else name
+    def _new_name(self, prefix: str = "") -> str:
+        name = prefix + self._name()
+        name = f"{name}{self._made}" if name in self._taken else name
+        self._taken.add(name)
+        return name
 
     def _quoted(self, name: str) -> str:
         styles = ['"' + name.replace('"', '""') + '"', "`" + name.replace("`", "``") + "`"]
@@ -408,7 +411,7 @@ class Writer:
     def _index(self) -> Tokens:
         table = self._old_table()
         on = ["ON", self._quoted(table), "(", self._one(self._columns(table)), "DESC", ")"]
-        return ["CREATE", "INDEX", self._quoted(f"i{self._new_name()}"), *on]
+        return ["CREATE", "INDEX", self._quoted(self._new_name("i")), *on]
 
     def _view(self) -> Tokens:
         select = ["SELECT", *self._case(), "AS", self._quoted(self._name()), ",", "*", "FROM"]
@@ -423,8 +426,7 @@ class Writer:
         each = self._one([[], ["FOR", "EACH", "ROW"]])
         kinds = [self._insert, self._update, self._delete, lambda: ["SELECT", *self._case()]]
         body = [[*self._one(kinds)(), ";"] for _ in range(self._draw(st.integers(1, 3)))]
-        name = self._quoted(self._one([f"tr{self._new_name()}", self._new_name()]))
-        self._made += 1
+        name = self._quoted(self._new_name(self._one(["", "tr"])))
         head = ["CREATE", "TRIGGER", *self._one([[], ["IF", "NOT", "EXISTS"]]), name]
         head += [self._one(["AFTER", "BEFORE"]), event, "ON", table, *each, *when, "BEGIN"]
         return [*head, *chain.from_iterable(body), "END"]
@@ -622,10 +624,12 @@ def test_up_is_what_is_missing_in_order(data: st.DataObject) -> None:
     applied, rules = data.draw(histories(catalogue)), data.draw(RULES)
     target = data.draw(st.none() | targets(catalogue))
     refusals = contradictions(catalogue, applied, rules)
-    bound = min(b for b in (target, rules.limit or None, 2**64) if b is not None)
+    bound = (rules.limit or 2**64) if target is None else target
     done = {row.version for row in applied}
     missing = sorted(v for v in catalogue.entries if v not in done and v <= bound)
-    if _out_of_range(catalogue, target) or (target or 0) > (rules.limit or 2**65):
+    if _out_of_range(catalogue, target) or (
+        not refusals and rules.limit and missing[-1:] > [rules.limit]
+    ):
         refusals.add(InvalidTarget)
     if not refusals and missing and done and missing[0] < max(done):
         refusals |= set() if rules.allow_out_of_order else {OutOfOrder}
@@ -1214,6 +1218,25 @@ async def _connection_settings(pool: SingleConnectionPool) -> dict[str, Any]:
 async def _questions(manager: MigrationManager) -> tuple[Any, Plan]:
     assert await manager.validate()
     return await manager.status(), await manager.plan_down(0)
+
+
+async def _failed(path: Path, *migrations: Migration) -> MigrationFailed:
+    async with SingleConnectionPool(path) as pool:
+        manager = MigrationManager(pool, migrations, statement_timeout=0.1)
+        with pytest.raises(MigrationFailed) as raised:
+            await asyncio.wait_for(manager.migrate_up(), 5)
+        return raised.value
+
+
+@pytest.mark.parametrize("stranger", [False, True], ids=["alone", "beside a stranger"])
+@pytest.mark.parametrize("kind", FAILURES)
+def test_failing_migration_is_named(path: Path, kind: str, stranger: bool) -> None:  # noqa: FBT001 - pytest passes it by name
+    """A migration that fails is named, on a new file and on one with tables of somebody else."""
+    with closing(sqlite3.connect(path)) as plain:
+        plain.executescript("CREATE TABLE stranger (x)" * stranger)
+    broken = Migration(2, "Broken", HALF + FAILURES[kind])
+
+    assert asyncio.run(_failed(path, MIGRATIONS[0], broken)).version == 2
 
 
 def test_database_lives_through_everything() -> None:

@@ -336,7 +336,7 @@ def forbidden(mode: int, *, folder: bool, access: int, base: Place | None = None
     def make(path: Path) -> Iterator[None]:
         (base or ours(rows(KNOWN)[:2]))(path)
         victim = path.parent if folder else path
-        before = victim.stat().st_mode
+        before, content = victim.stat().st_mode, snapshot(path.parent)
         victim.chmod(mode)
         try:
             if os.access(victim, access):
@@ -344,6 +344,7 @@ def forbidden(mode: int, *, folder: bool, access: int, base: Place | None = None
             yield
         finally:
             victim.chmod(before)
+        assert content == snapshot(path.parent)  # while it was forbidden we could not look either
 
     return make
 
@@ -419,7 +420,7 @@ PATHS = [
     Case(
         "a file that may not be written",
         forbidden(0o444, folder=False, access=os.W_OK),
-        other(WRITING, "it cannot be written"),
+        other(WRITING, "attempt to write a readonly database"),
     ),
     Case(
         "a folder that may not be written",
@@ -818,7 +819,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
         content = ""
         if stat.S_ISLNK(mode):
             content = str(path.readlink())
-        elif stat.S_ISREG(mode):
+        elif stat.S_ISREG(mode) and os.access(path, os.R_OK):
             content = sha256(path.read_bytes()).hexdigest()
         found[str(path.relative_to(folder))] = mode, content
     return found
@@ -915,6 +916,8 @@ async def test_case(case: Case, command: str, place: Path, zone: Callable[[str],
     else:
         assert (0, "") == (result.exit_code, result.stderr)
     idle = re.search("Nothing to do|is up to date", result.stdout)
+    if "crashed with a journal" in case.name:  # SQLite repairs it before anything can be judged
+        idle = None
     if fragment is not None or command in READING or idle:
         assert before == after
     elif case.database(place) != os.devnull:

@@ -136,7 +136,7 @@ class InvalidMigration(DefinitionError):
     problem: str
 
     def sentence(self) -> str:
-        return f"migration {self.version!r}: {self.problem}"
+        return f"migration {printable(repr(self.version), 80)}: {self.problem}"
 
 
 class InvalidScript(DefinitionError):
@@ -268,13 +268,13 @@ class ForeignBookkeeping(HistoryError):
 class InvalidRecord(HistoryError):
     """Raised when a row of schema_migrations holds what this engine never writes."""
 
-    version: int
+    version: object
     column: str
     value: object
 
     def sentence(self) -> str:
         return (
-            f"schema_migrations, version {self.version}: {self.column} is "
+            f"schema_migrations, version {printable(repr(self.version), 80)}: {self.column} is "
             f"{printable(repr(self.value), 80)}; the row is damaged, nothing was changed"
         )
 
@@ -434,7 +434,7 @@ class DatabaseUnusable(DatabaseError):
     reason: str
 
     def sentence(self) -> str:
-        return f"cannot use database {self.path}: {self.reason}"
+        return f"cannot use database {printable(self.path)}: {self.reason}"
 
 
 class NeedsRecovery(DatabaseUnusable):

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from math import inf
 
 from wave_async.database import history
-from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.history import History
 from wave_async.database.requests import Program, Query, T
 from wave_async.database.schema import SchemaReader, replay
-from wave_async.database.walk import Walk, consistently, fixed, mark
-from wave_async.errors import HistoryError, ValidationFailed
+from wave_async.database.walk import Walk, consistently, fixed, load, mark, untracked
+from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.schema import fitting_version
+from wave_async.model.script import parse
 
 logger = logging.getLogger("wave_async")
 
@@ -88,7 +89,7 @@ class MigrationManager:
 
     async def applied(self) -> tuple[AppliedMigration, ...]:
         """Return what the database records, by version."""
-        return (await self._pool.ask(_read)).applied
+        return (await self._asked(_read)).applied
 
     async def pending(self) -> tuple[MigrationStatus, ...]:
         """Return what the database lacks, by version, whatever `max_version` says."""
@@ -105,7 +106,8 @@ class MigrationManager:
         adopted: tuple[Entry, ...] | None = None
         if entries and untracked:
             proof = await self._proof(catalogue)
-            adopted = await self._pool.ask(partial(consistently, proof))
+            question = partial(consistently, proof)
+            adopted = await self._pool.ask(question, patience=self._lock_timeout)
         adopted = adopted or ()
         return _plan(Direction.UP, [e for e in entries if e not in adopted], adopted)
 
@@ -184,16 +186,44 @@ class MigrationManager:
         marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
         return _steps(Direction.UP, marked or ())
 
+    async def _asked(self, question: Callable[[], Program[T]]) -> T:
+        return await self._pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
+
     async def _decided(self, decide: Callable[[History], T]) -> T:
         """Read the history and decide on the database's thread: reading scripts may take long."""
 
         def program() -> Program[T]:
             return decide((yield from _read()))
 
-        return await self._pool.ask(program)
+        return await self._pool.ask(program, patience=self._lock_timeout)
 
     def _rollback(self, catalogue: Catalogue, target: int) -> Callable[[History], list[Entry]]:
         return lambda found: plan.down(catalogue, found.applied, target, self._rules)
+
+    async def recovering(self, question: Callable[[], Awaitable[T]]) -> T:
+        """Ask again after a repair, where a writer crashed and only another writer can repair it.
+
+        For what goes on to write anyway; a question alone leaves everything as it is.
+        """
+        try:
+            return await question()
+        except NeedsRecovery:
+            await self._run(history.read)  # SQLite rolls back what the crash left behind
+            return await question()
+
+    async def is_tracked(self) -> bool:
+        """Whether the database has a schema_migrations of ours."""
+        return (await self._asked(_read)).tracked
+
+    async def load_untracked(self, schema: str) -> bool:
+        """Run a plain script in one transaction; False, and nothing done, on a tracked database.
+
+        It is what an application did before it had migrations. Raises `InvalidScript`,
+        `MigrationFailed`, `DatabaseLocked`.
+        """
+        script = await asyncio.to_thread(parse, schema, "pre-migration schema")
+        program = partial(load, script, "the pre-migration schema", self._lock_timeout)
+        return bool(await self._run(program, judge=untracked))
 
     async def _migrate_up(self, catalogue: Catalogue, target: int | None, *, adopt: bool) -> Plan:
         def choose(found: History, _done: int) -> list[Entry]:

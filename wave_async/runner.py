@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -98,12 +99,13 @@ class MigrationRunner:
     async def plan_down(self, target: int) -> Plan:
         """Return what `migrate_down` would do now."""
         self._config.require_enabled()
-        return await self._manager.plan_down(target)
+        return await self._manager.recovering(partial(self._manager.plan_down, target))
 
     async def migrate_up(self, target: int | None = None) -> Plan:
         """Apply what is pending up to `target`; with nothing to do nothing is opened to write."""
         self._config.require_enabled()
-        return await self._manager.plan_up(target) and await self._manager.migrate_up(target)
+        plan = await self._manager.recovering(partial(self._manager.plan_up, target))
+        return plan and await self._manager.migrate_up(target)
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`."""

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from wave_async.config import MigrationConfig
-from wave_async.database import history, walk
-from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.connection import SingleConnectionPool
 from wave_async.errors import printable
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Direction, Migration
 from wave_async.model.plan import Plan
-from wave_async.model.script import parse
 
 logger = logging.getLogger("wave_async")
 
@@ -59,8 +55,6 @@ async def migrate_on_startup(
     `ConfigError`.
     """
     config = config or MigrationConfig.from_env()
-    if not config.enabled:
-        return await _load_legacy(pool, legacy_schema if config.auto_migrate else None)
     manager = MigrationManager(
         pool,
         migrations,
@@ -69,7 +63,10 @@ async def migrate_on_startup(
         lock_timeout=STARTUP_LOCK_TIMEOUT if config.lock_timeout is None else config.lock_timeout,
         on_event=on_event,
     )
-    plan = await manager.plan_up()
+    if not config.enabled:
+        schema = legacy_schema if config.auto_migrate else None
+        return StartupReport(Plan(Direction.UP), legacy=await _load(pool, manager, schema))
+    plan = await (manager.recovering(manager.plan_up) if config.auto_migrate else manager.plan_up())
     if not plan:
         return StartupReport(plan)
     if not config.auto_migrate:
@@ -90,19 +87,16 @@ async def migrate_on_startup(
     return StartupReport(done)
 
 
-async def _load_legacy(pool: SingleConnectionPool, schema: str | None) -> StartupReport:
-    tracked = (await pool.ask(history.read)).tracked
-    if schema is not None and not tracked:
-        script = await asyncio.to_thread(parse, schema, "pre-migration schema")
-        load = partial(walk.load, script, "the pre-migration schema", LOCK_TIMEOUT)
-        tracked = not await pool.run(load)
-    if tracked:
+async def _load(pool: SingleConnectionPool, manager: MigrationManager, schema: str | None) -> bool:
+    if schema is not None and await manager.load_untracked(schema):
+        return True
+    if await manager.is_tracked():
         logger.warning(
             "%s: WAVE_MIGRATION_ENABLED is false, but the database has schema_migrations: "
             "the pre-migration schema was not loaded",
             pool.path,
         )
-    return StartupReport(Plan(Direction.UP), legacy=schema is not None and not tracked)
+    return False
 
 
 def lifespan(

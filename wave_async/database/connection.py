@@ -23,7 +23,7 @@ import anyio
 from wave_async.database import files
 from wave_async.database.question import Question
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
-from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, primary_code
+from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy
 from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
@@ -41,7 +41,7 @@ _REASONS = {
     sqlite3.SQLITE_CORRUPT: "it is damaged (database disk image is malformed)",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened; the file must be readable and its directory "
     "writable",
-    sqlite3.SQLITE_READONLY: "it cannot be written; the file and its directory must be writable",
+    sqlite3.SQLITE_READONLY: files.UNWRITABLE,
     sqlite3.SQLITE_FULL: "the disk is full; make space and try again",
 }
 
@@ -55,8 +55,11 @@ class _PoolConnection(EngineConnection):
 
     def __init__(self, path: str, **options: Any) -> None:
         try:
-            if path != files.MEMORY and not files.check(path):
-                files.make_directory(path)
+            if path != files.MEMORY:
+                if files.check(path):
+                    files.check_writable(path)
+                else:
+                    files.make_directory(path)
             super().__init__(path, **options)
         except (WaveError, sqlite3.Error) as error:
             super().__init__(files.MEMORY, **options)
@@ -167,7 +170,7 @@ class SingleConnectionPool:
                 with suppress(NeedsRecovery):
                     if await self._briefly(judge, patience, on_event) is None:
                         return None
-            connection = await self._opened()
+            connection = await self._opened(patience)
             return await self._hop(connection, program, patience, on_event, statement_timeout)
 
     async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
@@ -178,7 +181,7 @@ class SingleConnectionPool:
         """
         async with self._locked():
             if self._connection is not None or self.path == files.MEMORY:
-                return await self._hop(await self._opened(), program, patience)
+                return await self._hop(await self._opened(patience), program, patience)
             return await self._briefly(program, patience)
 
     async def _briefly(
@@ -218,16 +221,14 @@ class SingleConnectionPool:
         except sqlite3.Error as error:
             raise _explained(error, self.path, patience) from error
 
-    async def _opened(self) -> aiosqlite.Connection:
+    async def _opened(self, patience: float = LOCK_TIMEOUT) -> aiosqlite.Connection:
         if self._connection is None:
             connection = _connection(self.path)
             try:
                 await _to_its_end(connection)
-                await self._hop(connection, _configure)
-            except BaseException as error:
+                await self._hop(connection, _configure, patience)
+            except BaseException:
                 await _to_its_end(connection.close())
-                if isinstance(error, sqlite3.Error):
-                    raise _explained(error, self.path, BUSY_TIMEOUT) from error
                 raise
             self._connection, self._in_wal = connection, False
         return self._connection
@@ -344,8 +345,11 @@ async def _to_its_end(
 def _explained(error: sqlite3.Error, path: str, patience: float) -> WaveError:
     if is_busy(error):
         return DatabaseLocked(patience)
-    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_ROLLBACK:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return NeedsRecovery(path, "a writer crashed; the next write access repairs it")
-    reason = _REASONS.get(primary_code(error), "")
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for the -shm file
+        code = sqlite3.SQLITE_FULL
+    reason = _REASONS.get(code & 0xFF, "")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     return DatabaseUnusable(path, f"{reason or error} ({name})")

@@ -5,6 +5,7 @@ Runs on a connection's thread; knows files, not SQL.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,9 @@ from pathlib import Path
 from wave_async.errors import DatabaseUnusable, InvalidPath
 
 MEMORY = ":memory:"
+UNWRITABLE = "attempt to write a readonly database; the file and its directory must be writable"
+
+logger = logging.getLogger("wave_async")
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -43,14 +47,30 @@ def database_path(path: str | os.PathLike[str]) -> str:
 def check(path: str) -> bool:
     """Return whether there is a file; raise `DatabaseUnusable` where SQLite should not even try."""
     try:
-        mode = Path(path).stat().st_mode
+        about = Path(path).stat()
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
         raise DatabaseUnusable(path, _reason(error)) from error
-    if kind := _KINDS.get(stat.S_IFMT(mode)):
+    if kind := _KINDS.get(stat.S_IFMT(about.st_mode)):
         raise DatabaseUnusable(path, f"it is {kind}, not a file")
+    if about.st_nlink > 1:
+        logger.warning(
+            "%s has %d names (hard links): each has a write-ahead log of its own, "
+            "and using two of them damages the database",
+            path,
+            about.st_nlink,
+        )
     return True
+
+
+def check_writable(path: str) -> None:
+    """Raise `DatabaseUnusable` for a file that may not be written.
+
+    SQLite would open it all the same, and leave an empty -wal and -shm beside it.
+    """
+    if not os.access(path, os.W_OK):
+        raise DatabaseUnusable(path, UNWRITABLE)
 
 
 def make_directory(path: str) -> None:

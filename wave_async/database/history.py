@@ -78,13 +78,15 @@ def read() -> Program[History]:
 
 
 def _checked(
-    version: int, description: object, applied_at: object, checksum: object
+    version: object, description: object, applied_at: object, checksum: object
 ) -> AppliedMigration:
-    if version < 0:
+    # INTEGER PRIMARY KEY DESC looks the same but takes any type (https://sqlite.org/rowidtable.html)
+    if not isinstance(version, int) or version < 0:
         raise InvalidRecord(version, "version", version)
-    for column, text in (("description", description), ("checksum", checksum)):
-        if not isinstance(text, str):
-            raise InvalidRecord(version, column, text)
+    if not isinstance(description, str):
+        raise InvalidRecord(version, "description", description)
+    if not isinstance(checksum, str):
+        raise InvalidRecord(version, "checksum", checksum)
     if not isinstance(applied_at, int) or not 0 <= applied_at < _YEAR_10000:
         raise InvalidRecord(version, "applied_at", applied_at)
-    return AppliedMigration(version, str(description), applied_at, str(checksum))
+    return AppliedMigration(version, description, applied_at, checksum)

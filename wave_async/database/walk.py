@@ -110,15 +110,16 @@ def mark(
     return (yield from step.write(look, record, patience)) or ()
 
 
+def untracked() -> Program[bool | None]:
+    """Answer True for a database without bookkeeping, None for one with it."""
+    return None if (yield from history.read()).tracked else True
+
+
 def load(script: Script, name: str, patience: float) -> Program[bool]:
     """Run a script in one transaction, without a record; answers False on a tracked database."""
-
-    def look() -> Program[bool | None]:
-        found = yield from history.read()
-        return None if found.tracked else True
 
     def run(_: bool) -> Program[None]:  # noqa: FBT001 - what look answers
         yield from step.run_script(script, partial(MigrationFailed, None, name, Direction.UP.value))
         yield Execute("COMMIT")
 
-    return bool((yield from step.write(look, run, patience)))
+    return bool((yield from step.write(untracked, run, patience)))
