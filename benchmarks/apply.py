@@ -95,9 +95,8 @@ def apply(rounds: int, count: int) -> None:
 def report(name: str, ratios: list[float], target: float) -> None:
     middle = statistics.median(ratios)
     verdict = "met" if middle <= target else "MISSED"
-    print(
-        f"  {name}: {middle:.2f} ({min(ratios):.2f} .. {max(ratios):.2f}), target {target}: {verdict}"
-    )
+    spread = f"({min(ratios):.2f} .. {max(ratios):.2f})"
+    print(f"  {name}: {middle:.2f} {spread}, target {target}: {verdict}")
 
 
 async def awaited(call: Callable[[], Awaitable[object]]) -> float:

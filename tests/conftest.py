@@ -13,7 +13,7 @@ from wave_async import Migration, SingleConnectionPool
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """aiosqlite knows asyncio only."""
+    """Aiosqlite knows asyncio only."""
     return "asyncio"
 
 

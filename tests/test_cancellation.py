@@ -887,7 +887,8 @@ async def test_a_signal_ends_the_command_line_cleanly(
             delay = chance.uniform(0, 2 * seconds)
             await asyncio.sleep(delay)
             asked = monotonic()
-            os.kill(process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it had won already
+                os.kill(process.pid, number)
             while again and process.returncode is None:
                 await asyncio.sleep(0.002)
                 with contextlib.suppress(ProcessLookupError):

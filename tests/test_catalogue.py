@@ -95,11 +95,11 @@ def test_refused(migrations: list[Any], sentence: str) -> None:
     ],
 )
 def test_unreadable_script(migration: Migration, sentence: str) -> None:
-    """A script is read when it is asked for, and both are before anything runs."""
-    entry = Catalogue([migration]).entries[1]
+    """A script is read when it is asked for, and all are to prove that they can be."""
+    catalogue = Catalogue([migration])
 
     with pytest.raises(DefinitionError) as refused:
-        entry.prove()
+        catalogue.prove()
 
     assert sentence == str(refused.value)
 

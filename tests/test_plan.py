@@ -292,17 +292,6 @@ def test_unmarked_refused(version: int) -> None:
         plan.unmarked(FIVE, [], version, RULES)
 
 
-@pytest.mark.parametrize("decide", [plan.up, plan.unmarked])
-@pytest.mark.parametrize(("up", "down"), [("SELECT '", ""), ("", "/*")])
-def test_unreadable_scripts(decide: Decision, up: str, down: str) -> None:
-    """What is about to be run or marked is read before, whole; the rest need not be."""
-    catalogue = Catalogue([*numbered(2), Migration(3, "Break", up, down)])
-
-    assert list(catalogue.entries)[:2] == versions(decide(catalogue, [], 2, RULES))
-    with pytest.raises(InvalidScript):
-        decide(catalogue, [], 3, RULES)
-
-
 def test_unreadable_way_down() -> None:
     """A rollback with a step that cannot be read is refused before its first step."""
     catalogue = Catalogue([Migration(1, "Break", "", "/*"), Migration(2, "b", "", "SELECT 1")])

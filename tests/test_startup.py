@@ -32,7 +32,6 @@ from wave_async import (
     migrate_on_startup,
 )
 
-
 LEGACY = """
 CREATE TABLE IF NOT EXISTS t1 (x INTEGER);
 CREATE TABLE IF NOT EXISTS t2 (x INTEGER);

@@ -46,9 +46,9 @@ class MigrationManager:
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
     with `StepStarted`, `StepFinished` and `WaitingForLock`.
 
-    Every method raises `DefinitionError` for a list of migrations that cannot be right (a script is
-    read when it is needed, by `validate` always, and before anything runs), `HistoryError` for a
-    database that contradicts it, and `DatabaseError`.
+    Every method but `applied` and `current_version` raises `DefinitionError` for a list of
+    migrations that cannot be right, before it opens the database (`status` does not read scripts),
+    `HistoryError` for a database that contradicts it, and `DatabaseError`.
     """
 
     def __init__(
@@ -67,20 +67,22 @@ class MigrationManager:
         self._migrations = tuple(migrations)
         self._rules = Rules(max_version, validate_checksums, allow_out_of_order)
         self._lock_timeout = lock_timeout
+        self._statement_timeout = inf if statement_timeout is None else statement_timeout
         self._run = partial(
             pool.run,
             patience=lock_timeout,
-            statement_timeout=inf if statement_timeout is None else statement_timeout,
+            statement_timeout=self._statement_timeout,
             on_event=self._tell,
         )
         self._on_event = on_event
-        self._building = asyncio.Lock()
         self._built: Catalogue | None = None
-        self._up_to_date: tuple[object, int | None] | None = None
+        self._reading = asyncio.Lock()
+        self._read_all = False
+        self._up_to_date: object = None
 
     async def status(self) -> Status:
         """Return where every migration stands; an odd history is shown, not refused."""
-        catalogue, applied = await self._catalogue(), await self.applied()
+        catalogue, applied = self._catalogue(), await self.applied()
         return plan.status(catalogue, applied, self._rules)
 
     async def current_version(self) -> int:
@@ -97,7 +99,7 @@ class MigrationManager:
 
     async def plan_up(self, target: int | None = None) -> Plan:
         """Return what `migrate_up` would do now, and raise what it would raise beforehand."""
-        catalogue = await self._catalogue()
+        catalogue = await self._proven()
 
         def decide(found: History) -> tuple[list[Entry], bool]:
             return plan.up(catalogue, found.applied, target, self._rules), found.populated
@@ -113,7 +115,7 @@ class MigrationManager:
 
     async def plan_down(self, target: int) -> Plan:
         """Return what `migrate_down` would do now, and raise what it would raise beforehand."""
-        entries = await self._decided(self._rollback(await self._catalogue(), target))
+        entries = await self._decided(self._rollback(await self._proven(), target))
         return _plan(Direction.DOWN, entries)
 
     async def validate(self) -> bool:
@@ -121,11 +123,9 @@ class MigrationManager:
 
         Raises `ValidationFailed` with everything that it found.
         """
-        catalogue = await self._catalogue()
+        catalogue = await self._proven()
 
         def decide(found: History) -> tuple[HistoryError, ...]:
-            for entry in catalogue.entries.values():
-                entry.prove()
             return tuple(plan.problems(catalogue, found.applied, self._rules))
 
         if problems := await self._decided(decide):
@@ -146,7 +146,7 @@ class MigrationManager:
         Raises `InvalidTarget`, `OutOfOrder`, `AdoptionRefused`, `MigrationFailed` and
         `DatabaseLocked`.
         """
-        catalogue = await self._catalogue()
+        catalogue = await self._proven()
         try:
             return await self._migrate_up(catalogue, target, adopt=True)
         except _Untracked:
@@ -163,7 +163,7 @@ class MigrationManager:
         `Irreversible`, `PlanChanged` when somebody else migrates meanwhile, `MigrationFailed`,
         `DatabaseLocked`.
         """
-        first = self._rollback(await self._catalogue(), target)
+        first = self._rollback(await self._proven(), target)
         walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
 
         def judge() -> Program[list[Entry] | None]:
@@ -177,7 +177,7 @@ class MigrationManager:
         Those that are recorded already are left alone. All or none is recorded. Raises
         `InvalidTarget`.
         """
-        catalogue = await self._catalogue()
+        catalogue = await self._proven()
 
         def unmarked() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
@@ -234,10 +234,11 @@ class MigrationManager:
 
         def program() -> Program[tuple[Step, ...]]:
             (stamp,) = yield Query(history.STAMP)
-            if self._up_to_date == (stamp, target):
+            verdict = (self._pool.generation, stamp, target)
+            if self._up_to_date == verdict:
                 return ()
             steps = yield from Walk(Direction.UP, choose, self._lock_timeout).program()
-            self._up_to_date = None if steps else (stamp, target)
+            self._up_to_date = None if steps else verdict
             return steps
 
         def judge() -> Program[list[Entry]]:
@@ -249,7 +250,8 @@ class MigrationManager:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
         async with SingleConnectionPool(":memory:") as scratch:
-            versions = await scratch.ask(partial(replay, entries))
+            run = partial(scratch.run, statement_timeout=self._statement_timeout)
+            versions = await run(partial(replay, entries)) or []
         ours = {name for _, tables in versions for name in tables}
 
         def proven() -> Program[tuple[Entry, ...] | None]:
@@ -266,12 +268,20 @@ class MigrationManager:
         if self._on_event is not None:
             self._on_event(event)
 
-    async def _catalogue(self) -> Catalogue:
+    def _catalogue(self) -> Catalogue:
         if self._built is None:
-            async with self._building:
-                if self._built is None:
-                    self._built = await asyncio.to_thread(Catalogue, self._migrations)
+            self._built = Catalogue(self._migrations)
         return self._built
+
+    async def _proven(self) -> Catalogue:
+        """Return the catalogue with every script read; in a worker thread, as that may take long."""
+        catalogue = self._catalogue()
+        if not self._read_all:
+            async with self._reading:
+                if not self._read_all:
+                    await asyncio.to_thread(catalogue.prove)
+                    self._read_all = True
+        return catalogue
 
 
 def _read() -> Program[History]:

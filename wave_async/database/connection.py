@@ -82,6 +82,8 @@ class SingleConnectionPool:
         self.path = files.database_path(path)
         self._connection: aiosqlite.Connection | None = None
         self._in_wal = False
+        self.generation = 0
+        """How many connections were opened: what one says of changes means nothing for another."""
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
 
@@ -231,6 +233,7 @@ class SingleConnectionPool:
                 await _to_its_end(connection.close())
                 raise
             self._connection, self._in_wal = connection, False
+            self.generation += 1
         return self._connection
 
     @asynccontextmanager

@@ -8,7 +8,7 @@ from functools import partial
 
 from wave_async.database import step
 from wave_async.database.history import TABLE
-from wave_async.database.requests import Execute, Program, Query
+from wave_async.database.requests import Execute, Program, Query, Rollback
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
 from wave_async.model.migration import Direction
@@ -44,14 +44,23 @@ class SchemaReader:
 
 
 def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Tables]]]:
-    """Run migrations on an empty database; answers the tables after each version."""
+    """Run migrations on an empty database; answers the tables after each version.
+
+    One that fails here, without the rows it expects say, ends it: what cannot be replayed proves
+    nothing. Nothing is committed.
+    """
     reader = SchemaReader()
     versions: list[tuple[int, Tables]] = []
+    yield Execute("PRAGMA foreign_keys = OFF")
     yield Execute("BEGIN")
-    for entry in entries:
-        up = Direction.UP.value
-        blame = partial(MigrationFailed, entry.version, entry.migration.description, up)
-        yield from step.run_script(entry.up, blame)
-        versions.append((entry.version, (yield from reader.tables())))
-    yield Execute("COMMIT")
+    try:
+        for entry in entries:
+            up = Direction.UP.value
+            blame = partial(MigrationFailed, entry.version, entry.migration.description, up)
+            yield from step.run_script(entry.up, blame)
+            versions.append((entry.version, (yield from reader.tables())))
+    except MigrationFailed:
+        return versions
+    finally:
+        yield Rollback()
     return versions

@@ -33,10 +33,6 @@ class Entry:
         """Its script down."""
         return parse(self.migration.down, f"migration {self.version}, down script")
 
-    def prove(self) -> None:
-        """Read both scripts, so that what cannot be read fails before anything runs."""
-        _ = self.up, self.down
-
     @cached_property
     def text_digest(self) -> str:
         """The digest of its up script's text: equal where nothing at all was edited."""
@@ -82,6 +78,14 @@ class Catalogue:
     def newest(self) -> int:
         """The highest version, 0 if there is none."""
         return next(reversed(self.entries), 0)
+
+    def prove(self) -> None:
+        """Read every script, so that a bad one fails before any database is opened.
+
+        Raises `InvalidScript`.
+        """
+        for entry in self.entries.values():
+            _ = entry.up, entry.down
 
     def _add(self, migration: Migration) -> None:
         version = migration.version
