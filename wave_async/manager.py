@@ -190,7 +190,7 @@ class MigrationManager:
         return await self._pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
 
     async def _decided(self, decide: Callable[[History], T]) -> T:
-        """Read the history and decide on the database's thread: reading scripts may take long."""
+        """Read the history and decide on its thread: comparing many scripts may take a while."""
 
         def program() -> Program[T]:
             return decide((yield from _read()))
@@ -274,7 +274,7 @@ class MigrationManager:
         return self._built
 
     async def _proven(self) -> Catalogue:
-        """Return the catalogue with every script read; in a worker thread, as that may take long."""
+        """Return the catalogue with every script read: on a thread, as that may take long."""
         catalogue = self._catalogue()
         if not self._read_all:
             async with self._reading:
