@@ -10,9 +10,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -91,6 +92,7 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
     async def run(options: Options, *, as_json: bool, **rest: Any) -> None:
         try:
             code = await function(options, as_json=as_json, **rest)
+            sys.stdout.flush()
         except BrokenPipeError as error:
             raise _ReaderGone from error
         except (WaveError, OSError) as error:
@@ -323,7 +325,7 @@ def main() -> None:
     try:
         code = asyncio.run(_run(sys.argv[1:], signals))
         sys.stdout.flush()
-    except (BrokenPipeError, _ReaderGone):  # `wave migrate status | head -1`
+    except (OSError, _ReaderGone):  # `wave migrate status | head -1`, or a full disk, told by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     for number in _SIGNALS:  # what is ignored stays so while the interpreter shuts down
@@ -345,7 +347,8 @@ async def _run(arguments: Sequence[str], signals: _Signals) -> int:
     loop = asyncio.get_running_loop()
     signals.cancel_by(lambda: loop.call_soon_threadsafe(task.cancel))
     try:
-        return await task
+        with _woken_by_signals(loop):
+            return await task
     except asyncio.CancelledError:
         if signals.received is None:
             raise
@@ -353,6 +356,22 @@ async def _run(arguments: Sequence[str], signals: _Signals) -> int:
         about = f"{_SIGNALS[signals.received]}: what was not finished is rolled back"
         print(f"{gap}{about}", file=sys.stderr)
         return 128 + signals.received
+
+
+@contextmanager
+def _woken_by_signals(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let the loop wake up for a signal that the connection's thread got: its handler runs here."""
+    here, there = socket.socketpair()
+    there.settimeout(0)
+    loop.add_reader(here, here.recv, 4096)
+    signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        loop.remove_reader(here)
+        here.close()
+        there.close()
 
 
 async def _command(arguments: Sequence[str]) -> int:
