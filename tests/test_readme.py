@@ -1,0 +1,70 @@
+"""What the README shows is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wave_async.cli import cli
+from wave_async.config import MigrationConfig
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+EXAMPLE, LIFESPAN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_runs(tmp_path: Path) -> None:
+    """The example migrates, and finds nothing to do the second time."""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", EXAMPLE],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+
+    assert ["Applying migration 1: Create users\n", "Nothing to do\n"] == outputs
+
+
+def test_the_lifespan_migrates(tmp_path: Path) -> None:
+    """The application of the README starts on a migrated database."""
+    start = "from fastapi.testclient import TestClient\nwith TestClient(app): pass"
+    definitions = EXAMPLE.partition("async def main")[0]
+    code = f"{definitions}\n{LIFESPAN}\n{start}"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+    assert (tmp_path / "app.db").exists()
+
+
+def test_two_commands_open_it() -> None:
+    """The first block holds the two commands for a fresh machine, alone and nothing else."""
+    block = README.partition("```sh\n")[2].partition("```")[0].splitlines()
+
+    assert 2 == len(block)
+    assert all(line.startswith("python3 -m venv .venv && .venv/bin/pip install") for line in block)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+\.py)`", README))))
+def test_every_proof_is_there(name: str) -> None:
+    """A test that the README points to exists."""
+    assert (ROOT / "tests" / name).exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(WAVE_\w+)`", README))))
+def test_every_variable_is_read(name: str) -> None:
+    """A variable that the README explains is one that the code reads."""
+    migrate = cli.commands["migrate"]
+    read = {option.envvar for option in migrate.params} | set(
+        re.findall(
+            r"WAVE_\w+", Path(sys.modules[MigrationConfig.__module__].__file__ or "").read_text()
+        )
+    )
+
+    assert name in read
