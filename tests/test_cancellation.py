@@ -481,7 +481,7 @@ class Measured:
         asked = task.result()
         if ended and ended[0] > asked:
             self.released.append(ended[0] - asked)
-            self.pace *= 1.02
+            self.pace = min(1.0, self.pace * 1.02)
         else:  # the machine is quicker than it was when it was measured
             self.pace *= 0.93
 

@@ -255,9 +255,11 @@ class MigrationManager:
         ours = {name for _, tables in versions for name in tables}
 
         def proven() -> Program[tuple[Entry, ...] | None]:
+            # The tables first: what was untracked after they were read was so while they were.
+            live = yield from SchemaReader().tables(ours)
             if (yield from history.read()).tracked:
                 return None
-            version = fitting_version(versions, (yield from SchemaReader().tables(ours)))
+            version = fitting_version(versions, live)
             return None if version is None else tuple(e for e in entries if e.version <= version)
 
         return proven
