@@ -520,7 +520,7 @@ class Measured:
 
 def percentile(ordered: list[float], share: float) -> float:
     """Return the value that `share` of the ordered values do not exceed."""
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+    return ordered[int((len(ordered) - 1) * share)]
 
 
 @pytest.fixture(scope="module")
