@@ -651,7 +651,7 @@ async def test_what_the_application_left_behind_cannot_spoil_the_cleanup(
         f"up, {setting}",
         sandbox,
         seconds,
-        times=rounds(16, many),
+        times=rounds(12, many),
         settings=[SETTINGS[setting]],
     )
 
@@ -707,7 +707,7 @@ async def test_a_cancelled_query_of_the_application_is_interrupted(tmp_path: Pat
             await connection.execute(f"{chance.choice(['', 'INSERT INTO app '])}{READS}")
             await connection.execute_fetchall(f"SELECT sum(x) FROM ({READS})")
 
-    for number in range(rounds(40, 500)):
+    for number in range(rounds(24, 500)):
         delay = chance.choice([0.0005, 0.002, 0.03]) * chance.random()
         mode = chance.choice(list(MODES.values()))
         try:
@@ -731,7 +731,7 @@ async def test_a_writer_in_another_process_cannot_spoil_the_cleanup(
             "up, writer",
             Sandbox(tmp_path, rows, random.Random("writer")),
             1.5 * seconds,
-            times=rounds(20, 1000),
+            times=rounds(12, 1000),
             settings=[writer],
         )
 
@@ -745,7 +745,7 @@ async def test_a_cancelled_down_is_whole_and_lets_go(
             "down",
             Sandbox(tmp_path, rows, random.Random("down")),
             seconds,
-            times=rounds(24, 1000),
+            times=rounds(16, 1000),
             settings=[plain, half_read, traceback_kept, waiting, writer],
             down=full,
         )
@@ -764,7 +764,7 @@ async def test_a_cancelled_adoption_is_all_or_nothing(
             await connection.execute("DROP TABLE schema_migrations")
     sandbox = Sandbox(tmp_path, rows, chance)
     sandbox.untracked = 3
-    for number in range(rounds(12, 150)):
+    for number in range(rounds(8, 150)):
         await sandbox.renew(template)
         delay = moments_of(chance, measured.pace * 2 * seconds)
         try:
@@ -808,7 +808,7 @@ async def test_a_cancelled_question_leaves_no_trace(
                 pass
         expected = await manager.status()
         threads = threading.active_count()
-        for number in range(rounds(60, 500)):
+        for number in range(rounds(30, 500)):
             delay = chance.uniform(0, 0.015)
             try:
                 with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as holder:

@@ -164,7 +164,7 @@ async def test_cancelled_tasks_do_not_disturb_those_that_wait_behind_them(
     """Whoever of 100 tasks is cancelled, the one that migrates included: the others end well."""
     chance = random.Random("waiters")
     cancelled = 0
-    for number in range(total := rounds(15, 300)):
+    for number in range(total := rounds(8, 300)):
         path = tmp_path / f"{number}.db"
         async with SingleConnectionPool(path) as pool:
             manager = MigrationManager(pool, numbered(20))
@@ -252,7 +252,7 @@ async def test_the_application_never_writes_into_a_migrations_transaction(tmp_pa
     failed = inserted = 0
     worst = 0.0
     begun = monotonic()
-    for number in range(total := rounds(4, 60)):
+    for number in range(total := rounds(3, 60)):
         path = tmp_path / f"{number}.db"
         failing = Migration(
             2, "Fail late", f"INSERT INTO app VALUES (-1, -1); {counting(20_000)} SELECT nothing;"

@@ -146,7 +146,7 @@ class SingleConnectionPool:
             if not hop.started:
                 await connection.interrupt()
 
-        await _to_its_end(connection.executescript(hop), interrupt)  # type: ignore[arg-type]
+        await _to_its_end(connection.executescript(hop), interrupt)
         return hop.outcome()
 
     async def run(
