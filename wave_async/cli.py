@@ -328,8 +328,7 @@ def main() -> None:
     except (OSError, _ReaderGone):  # `wave migrate status | head -1`, or a full disk, told by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    for number in _SIGNALS:  # what is ignored stays so while the interpreter shuts down
-        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the interpreter takes its handlers away
     sys.exit(code)
 
 
