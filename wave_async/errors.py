@@ -26,6 +26,8 @@ WaveError
 │   └── ConfirmationRequired  a rollback that nobody confirmed
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
+├── CascadeRefused            dropping a table would take other tables' rows along
+├── KeysViolated              a migration left foreign keys without their rows
 ├── StatementTimeout          a statement ran longer than it may
 ├── TransactionEnded          a statement ended the engine's transaction
 ├── DatabaseError             the database cannot be used
@@ -393,6 +395,41 @@ class StatementRefused(WaveError):
 
     def sentence(self) -> str:
         return f"{self.what} is not allowed in a migration: {self.why}"
+
+
+class CascadeRefused(WaveError):
+    """Raised before a statement drops a table that rows of other tables refer to.
+
+    `children` holds the name of each such table and how many of its rows would be lost or changed.
+    """
+
+    table: str
+    children: tuple[tuple[str, int], ...]
+
+    def sentence(self) -> str:
+        rows = ", ".join(f"{printable(name)} ({count:,} rows)" for name, count in self.children)
+        return (
+            f"dropping {printable(self.table)} would delete or change the rows that refer to it: "
+            f"{rows}; say foreign_keys=off to rebuild the table, cascade=allowed to lose the rows"
+        )
+
+
+class KeysViolated(WaveError):
+    """Raised at the end of a migration that ran without enforced keys and broke some.
+
+    `violations` holds child table, parent table, and how many rows more than before lack theirs
+    (0: the parent table itself is gone).
+    """
+
+    violations: tuple[tuple[str, str, int], ...]
+
+    def sentence(self) -> str:
+        shown = ", ".join(
+            f"{printable(child)} -> {printable(parent)} "
+            + (f"({count:,} new)" if count else "(no such table)")
+            for child, parent, count in self.violations
+        )
+        return f"foreign keys are violated: {shown}"
 
 
 class StatementTimeout(WaveError):

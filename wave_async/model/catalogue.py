@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 
-from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap
+from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap, printable
 from wave_async.model.migration import Direction, Migration, Step
-from wave_async.model.script import Script, parse, text_digest
+from wave_async.model.work import ReadyWork, ready, work_digest
 
 FIRST_TIMESTAMP = 10**7
 """A list whose first version is at least this is numbered by timestamps, which have gaps."""
@@ -24,19 +24,19 @@ class Entry:
         self.version = migration.version
 
     @cached_property
-    def up(self) -> Script:
-        """Its script up."""
-        return parse(self.migration.up, f"migration {self.version}, up script")
+    def up(self) -> ReadyWork:
+        """Its work up."""
+        return ready(self.migration.up, self._where(Direction.UP))
 
     @cached_property
-    def down(self) -> Script:
-        """Its script down."""
-        return parse(self.migration.down, f"migration {self.version}, down script")
+    def down(self) -> ReadyWork:
+        """Its work down."""
+        return ready(self.migration.down, self._where(Direction.DOWN))
 
     @cached_property
     def text_digest(self) -> str:
         """The digest of its up script's text: equal where nothing at all was edited."""
-        return text_digest(self.migration.up)
+        return work_digest(self.migration.up, self._where(Direction.UP))
 
     @property
     def checksum(self) -> str:
@@ -51,11 +51,19 @@ class Entry:
     @property
     def reversible(self) -> bool:
         """Whether it has a way down."""
-        return bool(self.down.statements)
+        return bool(self.down.steps)
 
-    def script(self, direction: Direction) -> Script:
-        """Return the script of a direction."""
+    def _where(self, direction: Direction) -> str:
+        origin = f" ({printable(self.migration.origin)})" if self.migration.origin else ""
+        return f"migration {self.version}{origin}, {direction.value} script"
+
+    def work(self, direction: Direction) -> ReadyWork:
+        """Return the work of a direction."""
         return self.up if direction is Direction.UP else self.down
+
+    def keys_on(self, direction: Direction) -> bool:
+        """Whether foreign keys are enforced while a direction runs."""
+        return self.migration.foreign_keys and not self.work(direction).keys_off
 
     def step(self, direction: Direction) -> Step:
         """Return this migration as a step of a plan."""
@@ -66,7 +74,7 @@ class Catalogue:
     """All migrations of an application, by version; an empty one is allowed.
 
     Raises `DuplicateVersion`, `VersionGap` (a list that starts below 10^7 has no gaps; from
-    there on its versions are timestamps), `InvalidMigration`.
+    there on its versions are timestamps, and files follow their tool), `InvalidMigration`.
     """
 
     def __init__(self, migrations: Iterable[Migration]) -> None:
@@ -93,6 +101,7 @@ class Catalogue:
             raise DuplicateVersion(version, (known.migration.description, migration.description))
         if (
             self.entries
+            and migration.origin is None
             and self.newest + 1 != version
             and next(iter(self.entries)) < FIRST_TIMESTAMP
         ):

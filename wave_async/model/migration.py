@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
+from typing import Any
 
 from wave_async.errors import InvalidMigration, printable
 
 VERSION_LIMIT = 2**63
 """Versions are kept in SQLite's 64-bit signed INTEGER PRIMARY KEY."""
+
+Part = str | Callable[[Any], Any]
+"""SQL, `def step(connection: sqlite3.Connection)` or `async def step(db: aiosqlite.Connection)`."""
+
+Work = Part | Sequence[Part]
+"""What a migration does: one part, or several in order."""
 
 
 class Direction(Enum):
@@ -22,15 +30,27 @@ class Direction(Enum):
 class Migration:
     """One numbered change of a schema.
 
-    `up` and `down` are SQL scripts of any number of statements. An `up` without statements is
-    applied and recorded; a `down` without statements means that there is no way back.
-    Raises `InvalidMigration` for a version outside 0 <= version < 2^63 or fields of other types.
+    `up` and `down` are SQL scripts of any number of statements, functions that get the connection
+    inside the same transaction, or sequences of both. An `up` without statements is applied and
+    recorded; a `down` without statements means that there is no way back. Raises
+    `InvalidMigration` for a version outside 0 <= version < 2^63 or fields of other types.
     """
 
     version: int
     description: str
-    up: str
-    down: str = ""
+    up: Work
+    down: Work = ""
+    _: KW_ONLY
+    foreign_keys: bool = True
+    """False: keys are not enforced while it runs, and checked for new violations at its end."""
+    transaction: bool = True
+    """False: it runs outside a transaction, at least once; for VACUUM and its like."""
+    legacy_alter_table: bool = False
+    """True: a table that is renamed keeps its old name in keys, views and triggers."""
+    cascade: bool = False
+    """True: dropping a table may take the rows along that refer to it."""
+    origin: str | None = None
+    """The file that it was read from; the versions of files may have gaps."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be recorded or run."""
@@ -38,13 +58,24 @@ class Migration:
             raise InvalidMigration(self.version, "its version is not an integer")
         if not 0 <= self.version < VERSION_LIMIT:
             raise InvalidMigration(self.version, "its version is not between 0 and 2^63 - 1")
-        for field in ("description", "up", "down"):
-            if not isinstance(getattr(self, field), str):
-                raise InvalidMigration(self.version, f"its {field} is not a string")
+        if not isinstance(self.description, str):
+            raise InvalidMigration(self.version, "its description is not a string")
+        for field in ("up", "down"):
+            work = parts(getattr(self, field))
+            if not all(isinstance(part, str) or callable(part) for part in work):
+                raise InvalidMigration(self.version, f"its {field} is neither SQL nor a function")
+            if not self.transaction and any(map(callable, work)):
+                problem = f"its {field} has a function, which needs a transaction"
+                raise InvalidMigration(self.version, problem)
         if not self.description.isascii() and any(
             "\ud800" <= c <= "\udfff" for c in self.description
         ):
             raise InvalidMigration(self.version, "its description has lone surrogates")
+
+
+def parts(work: Work) -> Sequence[Part]:
+    """Return the parts of a migration's work, in order."""
+    return work if isinstance(work, Sequence) and not isinstance(work, str) else (work,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,11 @@ _CHUNK = 8192
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement without its semicolon; `line` is where it begins, counted from 1."""
+    """One statement without its semicolon; `line`, where it begins, and `number` count from 1."""
 
     sql: str
     line: int
+    number: int
 
     @property
     def first_line(self) -> str:
@@ -114,10 +115,10 @@ def _line(text: str, offset: int) -> int:
 
 def _statements(text: str, where: str, digest: Callable[[bytes], None]) -> Iterator[Statement]:
     line, counted = 1, 0
-    for start, end in _spans(text, where, digest):
+    for number, (start, end) in enumerate(_spans(text, where, digest), 1):
         line += text.count("\n", counted, start)
         counted = start
-        yield Statement(text[start:end], line)
+        yield Statement(text[start:end], line, number)
 
 
 def _spans(text: str, where: str, digest: Callable[[bytes], None]) -> Iterator[tuple[int, int]]:
