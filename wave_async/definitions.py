@@ -208,7 +208,7 @@ MIGRATIONS = (
 )
 
 LEGACY_SCHEMA = (
-    "".join(migration.up for migration in MIGRATIONS)
+    (_STATE_UP + _OPS_UP + _METRICS_UP + _PROGRESS_UP + _ARTIFACTS_UP)
     .replace("CREATE TABLE ", "CREATE TABLE IF NOT EXISTS ")
     .replace("CREATE INDEX ", "CREATE INDEX IF NOT EXISTS ")
 )

@@ -407,7 +407,7 @@ class CascadeRefused(WaveError):
     children: tuple[tuple[str, int], ...]
 
     def sentence(self) -> str:
-        rows = ", ".join(f"{printable(name)} ({count:,} rows)" for name, count in self.children)
+        rows = ", ".join(f"{printable(name)} ({count:,} row(s))" for name, count in self.children)
         return (
             f"dropping {printable(self.table)} would delete or change the rows that refer to it: "
             f"{rows}; say foreign_keys=off to rebuild the table, cascade=allowed to lose the rows"

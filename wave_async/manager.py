@@ -249,7 +249,7 @@ class MigrationManager:
     async def _proof(self, catalogue: Catalogue) -> Callable[[], Program[tuple[Entry, ...] | None]]:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
-        async with SingleConnectionPool(":memory:") as scratch:
+        async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:
             run = partial(scratch.run, statement_timeout=self._statement_timeout)
             versions = await run(partial(replay, entries)) or []
         ours = {name for _, tables in versions for name in tables}

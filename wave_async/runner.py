@@ -13,6 +13,7 @@ from typing import Self
 
 from wave_async.config import MigrationConfig
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import SourceNotFound
 from wave_async.manager import MigrationManager
@@ -42,7 +43,8 @@ def load_migrations(source: str) -> tuple[Migration, ...]:
 class MigrationRunner:
     """Opens a database by its path, migrates or questions it, and closes it again.
 
-    `migrations` are Wave's own if not given; `config` has its defaults. As an async context manager
+    `migrations` are Wave's own if not given; `config` has its defaults; `setup` prepares each
+    connection, as in `SingleConnectionPool`. As an async context manager
     it closes the database at the end. `migrate_up` and `migrate_down` raise `MigrationsDisabled`
     where the configuration says so; everything else is as in `MigrationManager`.
     """
@@ -57,10 +59,11 @@ class MigrationRunner:
         lock_timeout: float | None = None,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        setup: Setup | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
         lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
-        self._pool = SingleConnectionPool(database)
+        self._pool = SingleConnectionPool(database, setup=setup)
         self._manager = MigrationManager(
             self._pool,
             migrations,

@@ -12,6 +12,7 @@ import sqlite3
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from math import inf
 from threading import Thread
 from types import TracebackType
@@ -21,9 +22,9 @@ import aiosqlite
 import anyio
 
 from wave_async.database import files
-from wave_async.database.question import Question
+from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
-from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy
+from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, refuse_awaitable
 from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
@@ -53,7 +54,7 @@ class _PoolConnection(EngineConnection):
     be opened behind, to die with a traceback when the loop is closed.
     """
 
-    def __init__(self, path: str, **options: Any) -> None:
+    def __init__(self, path: str, *, setup: Setup | None, **options: Any) -> None:
         try:
             if path != files.MEMORY:
                 if files.check(path):
@@ -61,7 +62,9 @@ class _PoolConnection(EngineConnection):
                 else:
                     files.make_directory(path)
             super().__init__(path, **options)
-        except (WaveError, sqlite3.Error) as error:
+            if setup is not None:
+                refuse_awaitable(setup(self))
+        except Exception as error:  # noqa: BLE001 - the first hop raises it
             super().__init__(files.MEMORY, **options)
             self.failure = error
 
@@ -75,11 +78,18 @@ class SingleConnectionPool:
     A relative path is made absolute at once. `":memory:"` is a database that lives as long as the
     pool is open. As an async context manager it closes the connection at the end.
 
+    `setup` is run on each new connection, on its thread, before anything else: for an application's
+    own functions, collations, extensions and pragmas, such as an encryption key. It may not write,
+    as questions have a connection that cannot. With it, only foreign keys are switched on: what an
+    application adds could not be used in its schema with `trusted_schema` off
+    (https://sqlite.org/pragma.html#pragma_trusted_schema).
+
     Raises `InvalidPath` for an empty path and for a `file:` URI.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, setup: Setup | None = None) -> None:
         self.path = files.database_path(path)
+        self.setup = setup
         self._connection: aiosqlite.Connection | None = None
         self._in_wal = False
         self.generation = 0
@@ -138,7 +148,6 @@ class SingleConnectionPool:
         after a timeout say: it is interrupted until it has given way.
         """
         if _is_closed(connection):
-            self._connection = None
             return False
         hop = Hop(_roll_back, _reporter(None), LOCK_TIMEOUT)
 
@@ -192,8 +201,9 @@ class SingleConnectionPool:
         patience: float,
         on_event: Callable[[Event], None] | None = None,
     ) -> T:
-        question = Question(self.path, program, _reporter(on_event), patience)
-        return await self._settled(question, _on_a_thread(question.ask), patience)
+        question = Question(self.path, program, _reporter(on_event), patience, self.setup)
+        await _to_answer(question, partial(_on_a_thread, question.ask))
+        return self._outcome(question, patience)
 
     async def _hop(
         self,
@@ -204,31 +214,23 @@ class SingleConnectionPool:
         statement_timeout: float = inf,
     ) -> T:
         hop = Hop(program, _reporter(on_event), patience, statement_timeout)
-        # aiosqlite hands whatever it gets here to EngineConnection.executescript, on its thread.
-        return await self._settled(hop, connection.executescript(hop), patience)
+        await _to_answer(hop, partial(_run_on, connection, hop), connection)
+        if _is_closed(connection):
+            raise DatabaseUnusable(self.path, "a migration's function closed the connection")
+        return self._outcome(hop, patience)
 
-    async def _settled(self, hop: Hop[T], running: Awaitable[object], patience: float) -> T:
-        """Wait for a hop; cancelled, however often, wait until its thread has answered."""
-        try:
-            await running
-        except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                while not hop.finished:
-                    hop.cancel()
-                    with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
-                        await asyncio.sleep(POLL / 2)
-            raise
+    def _outcome(self, hop: Hop[T], patience: float) -> T:
         try:
             return hop.outcome()
         except sqlite3.Error as error:
             raise _explained(error, self.path, patience) from error
 
     async def _opened(self, patience: float = LOCK_TIMEOUT) -> aiosqlite.Connection:
-        if self._connection is None:
-            connection = _connection(self.path)
+        if self._connection is None or _is_closed(self._connection):
+            connection = _connection(self.path, self.setup)
             try:
                 await _to_its_end(connection)
-                await self._hop(connection, _configure, patience)
+                await self._hop(connection, partial(_configure, self.setup), patience)
             except BaseException:
                 await _to_its_end(connection.close())
                 raise
@@ -258,7 +260,7 @@ def _is_closed(connection: aiosqlite.Connection) -> bool:
     return False
 
 
-def _connection(path: str) -> aiosqlite.Connection:
+def _connection(path: str, setup: Setup | None) -> aiosqlite.Connection:
     """Make a connection, still closed, whose thread will not keep the process alive.
 
     aiosqlite's worker inherits the daemon flag of the thread that creates it. Without it, a start
@@ -267,10 +269,9 @@ def _connection(path: str) -> aiosqlite.Connection:
     made: list[aiosqlite.Connection] = []
 
     def make() -> None:
+        factory = partial(_PoolConnection, setup=setup)
         made.append(
-            aiosqlite.connect(
-                path, factory=_PoolConnection, isolation_level=None, timeout=BUSY_TIMEOUT
-            )
+            aiosqlite.connect(path, factory=factory, isolation_level=None, timeout=BUSY_TIMEOUT)
         )
 
     maker = Thread(target=make, daemon=True)
@@ -279,10 +280,11 @@ def _connection(path: str) -> aiosqlite.Connection:
     return made[0]
 
 
-def _configure() -> Program[None]:
+def _configure(setup: Setup | None) -> Program[None]:
+    if setup is None:
+        yield Execute("PRAGMA synchronous = FULL")
+        yield Execute("PRAGMA trusted_schema = OFF")
     yield Execute("PRAGMA foreign_keys = ON")
-    yield Execute("PRAGMA synchronous = FULL")
-    yield Execute("PRAGMA trusted_schema = OFF")
 
 
 def _switch_to_wal() -> Program[bool]:
@@ -317,6 +319,52 @@ async def _on_a_thread(job: Callable[[], None]) -> None:
 
     Thread(target=work, daemon=True).start()
     await done.wait()
+
+
+async def _run_on(connection: aiosqlite.Connection, hop: Hop[Any]) -> None:
+    if _is_closed(connection):
+        hop.end()
+    else:  # aiosqlite hands whatever it gets here to EngineConnection.executescript, on its thread
+        await connection.executescript(hop)
+
+
+async def _to_answer(
+    hop: Hop[Any],
+    run: Callable[[], Awaitable[object]],
+    connection: aiosqlite.Connection | None = None,
+) -> None:
+    """Run a hop to its end, and with the connection what it has to await on the loop meanwhile.
+
+    Cancelled, however often, it waits until the hop's thread has answered.
+    """
+    try:
+        await run()
+        while hop.awaited is not None:
+            hop.answer(await _failure(hop.awaited, connection))
+            await run()
+    except asyncio.CancelledError as error:
+        rest: asyncio.Future[object] | None = None
+        with anyio.CancelScope(shield=True):
+            while not (hop.finished and (rest is None or rest.done())):
+                hop.cancel()
+                if hop.awaited is not None:
+                    hop.answer(error)
+                    rest = asyncio.ensure_future(run())
+                with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
+                    await asyncio.sleep(POLL / 2)
+        raise
+
+
+async def _failure(
+    function: Callable[[Any], Awaitable[object]], connection: aiosqlite.Connection | None
+) -> BaseException | None:
+    try:
+        await function(connection)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the program decides what follows
+        return error
+    return None
 
 
 async def _nothing() -> None:

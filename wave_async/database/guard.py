@@ -11,14 +11,16 @@ import re
 import sqlite3
 
 from wave_async.database.history import TABLE
+from wave_async.database.requests import Program
 from wave_async.errors import StatementRefused
 
 _OWN_TRANSACTION = "each migration runs in one transaction of the engine; leave it out"
 _BOOKKEEPING = "the engine alone writes its bookkeeping; choose another name"
 _OTHER_FILES = "a migration changes one database; open the other one in the application"
-_OUTSIDE = "it only works outside a transaction; run it by hand"
+_BY_HAND = "it only works outside a transaction; run it by hand"
+_OUTSIDE = "it only works outside a transaction; mark the migration transaction=off"
 _LASTING = "it would outlast the migration on the connection; set it where the connection is opened"
-_KEYS = "inside a transaction it does nothing"
+_KEYS = "inside a transaction it does nothing; mark the migration foreign_keys=off"
 _JOURNAL = "inside a transaction it does nothing; the engine keeps the database in WAL"
 _BYPASS = "it lets a statement write the schema behind SQLite's back; use ALTER TABLE"
 
@@ -63,15 +65,15 @@ _PRAGMA_QUESTIONS = frozenset(
 )
 _PRAGMA_REASONS = {
     "auto_vacuum": _OUTSIDE,
-    "encoding": _OUTSIDE,
+    "encoding": _BY_HAND,
     "foreign_keys": _KEYS,
-    "incremental_vacuum": _OUTSIDE,
+    "incremental_vacuum": _BY_HAND,
     "journal_mode": _JOURNAL,
-    "optimize": _OUTSIDE,
+    "optimize": _BY_HAND,
     "page_size": _OUTSIDE,
     "schema_version": _BYPASS,
-    "synchronous": _OUTSIDE,
-    "wal_checkpoint": _OUTSIDE,
+    "synchronous": _BY_HAND,
+    "wal_checkpoint": _BY_HAND,
     "writable_schema": _BYPASS,
 }
 
@@ -109,12 +111,33 @@ _HIDDEN_WRITE = re.compile(
 )
 
 
-def check(sql: str) -> None:
+def look(sql: str) -> Program[None]:
     """Raise `StatementRefused` for what an authorizer is not asked about."""
+    yield from ()
     if _VACUUM.match(sql):
         raise StatementRefused("VACUUM", _OUTSIDE)
     if TABLE in sql.lower() and _HIDDEN_WRITE.match(sql):
         raise _bookkeeping()
+
+
+class Drops:
+    """An authorizer that allows everything and records which tables would be dropped."""
+
+    def __init__(self) -> None:
+        self.tables: list[str] = []
+
+    def __call__(
+        self,
+        action: int,
+        first: str | None,
+        _second: str | None,
+        schema: str | None,
+        _by: str | None,
+    ) -> int:
+        """Record one action of a statement."""
+        if action == sqlite3.SQLITE_DROP_TABLE and schema == "main":
+            self.tables.append(first or "")
+        return sqlite3.SQLITE_OK
 
 
 class Guard:

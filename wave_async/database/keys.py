@@ -15,18 +15,21 @@ from wave_async.errors import CascadeRefused, KeysViolated
 
 # A rebuild gives the same violations other rowids, so they are counted and not listed.
 VIOLATIONS = 'SELECT "table", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2'
-ORPHANS = """SELECT DISTINCT m.name, k."table" FROM main.sqlite_schema m, pragma_foreign_key_list(m.name) k
-    WHERE m.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
+ORPHANS = """SELECT DISTINCT c.name, k."table"
+    FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
+    WHERE c.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
         WHERE p.type = 'table' AND p.name = k."table" COLLATE NOCASE)"""
-REFERENCES = """SELECT m.name, k.id, k."from", k."to" FROM main.sqlite_schema m, pragma_foreign_key_list(m.name) k
-    WHERE m.type = 'table' AND k."table" = ?1 COLLATE NOCASE AND m.name != ?1 COLLATE NOCASE
-        AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT') ORDER BY m.name, k.id, k.seq"""
-PRIMARY_KEY = "SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk"
+REFERENCES = """SELECT c.name, k.id, k."from", k."to"
+    FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
+    WHERE c.type = 'table' AND k."table" = ?1 COLLATE NOCASE AND c.name != ?1 COLLATE NOCASE
+        AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+    ORDER BY c.name, k.id, k.seq"""
+PRIMARY_KEY = "SELECT name FROM pragma_table_info(?, 'main') WHERE pk > 0 ORDER BY pk"
 
 _MAY_DROP = re.compile(r"\bDROP\b", re.IGNORECASE)
 
 Violations = tuple[dict[tuple[str, str], int], set[tuple[str, str]]]
-"""Rows without their parent, counted for each child and parent table; parent tables that are gone."""
+"""Rows without their parent, counted by child and parent table, and parent tables that are gone."""
 
 
 def enforced(program: Callable[[], Program[T]], *, on: bool) -> Program[T]:
@@ -44,7 +47,7 @@ def enforced(program: Callable[[], Program[T]], *, on: bool) -> Program[T]:
         yield Restore(f"PRAGMA foreign_keys = {before}")
 
 
-def violations() -> Program[Violations]:
+def _violations() -> Program[Violations]:
     """Count what is violated now, or raise where a key and its parent do not match at all."""
     rows = yield Query(VIOLATIONS)
     orphans = yield Query(ORPHANS)
@@ -54,7 +57,7 @@ def violations() -> Program[Violations]:
 def violations_before() -> Program[Violations | None]:
     """Count what is violated before a migration; None where keys are too broken to be counted."""
     try:
-        return (yield from violations())
+        return (yield from _violations())
     except sqlite3.OperationalError:
         return None
 
@@ -63,7 +66,7 @@ def check(before: Violations | None) -> Program[None]:
     """Raise `KeysViolated` where more is violated than before."""
     if before is None:
         return
-    counts, orphans = yield from violations()
+    counts, orphans = yield from _violations()
     more = [
         (*pair, count - before[0].get(pair, 0))
         for pair, count in counts.items()

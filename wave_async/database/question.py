@@ -5,13 +5,17 @@ Owns the short read-only connection; knows nothing of event loops.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from wave_async.database import files
 from wave_async.database.requests import Program
-from wave_async.database.session import EngineConnection, Hop, T
+from wave_async.database.session import EngineConnection, Hop, T, refuse_awaitable
 from wave_async.errors import DatabaseUnusable
 from wave_async.model.events import Event
+
+Setup = Callable[[sqlite3.Connection], object]
+"""Prepares a new connection for an application, with its own functions say."""
 
 
 class Question(Hop[T]):
@@ -27,9 +31,11 @@ class Question(Hop[T]):
         program: Callable[[], Program[T]],
         report: Callable[[Event], None],
         patience: float,
+        setup: Setup | None = None,
     ) -> None:
         super().__init__(program, report, patience)
         self._path = path
+        self._setup = setup
 
     def ask(self) -> None:
         """Open, run and close, on the calling thread; never raises, see `outcome`."""
@@ -54,6 +60,8 @@ class Question(Hop[T]):
     def _read(self, uri: str) -> None:
         connection = EngineConnection(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
+            if self._setup is not None:
+                refuse_awaitable(self._setup(connection))
             self._try_on(connection)
         finally:
             connection.close()

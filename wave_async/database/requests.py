@@ -8,7 +8,7 @@ a test by hand) decides how a request is served. A cancelled run arrives as
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -34,6 +34,24 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """Run a function: on the connection's thread, or awaited on the loop if it `awaits`.
+
+    Answers whether the transaction is still the one that was open before it.
+    """
+
+    function: Callable[[Any], Any]
+    awaits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Foresee:
+    """Answer the names of the tables that a statement would drop, without running it."""
+
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
 class BeginWrite:
     """Switch the database to WAL where it is not yet, and begin a write transaction.
 
@@ -55,9 +73,19 @@ class SwitchToWal:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Put up (or take down) the guard that refuses what a migration may not do."""
+    """Put up the guard that refuses what a migration may not do.
 
-    on: bool
+    While it is up, `look` is run with the text of each statement that a called function is about to
+    run. `legacy_alter_table` switches that pragma on until the guard comes down.
+    """
+
+    look: Look
+    legacy_alter_table: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unguard:
+    """Take the guard down, and what outlasts the transaction back; a cleanup, see `Restore`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +110,20 @@ class Report:
     event: Event
 
 
-Request = Execute | Query | BeginWrite | SwitchToWal | Guard | Restore | Rollback | Report
+Request = (
+    Execute
+    | Query
+    | Call
+    | Foresee
+    | BeginWrite
+    | SwitchToWal
+    | Guard
+    | Unguard
+    | Restore
+    | Rollback
+    | Report
+)
 Program = Generator[Request, Any, T]
+
+Look = Callable[[str], Program[None]]
+"""Looks at a statement's text before it runs, and may refuse it."""

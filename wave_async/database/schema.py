@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from functools import partial
 
 from wave_async.database import step
 from wave_async.database.history import TABLE
@@ -55,9 +54,8 @@ def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Tables]]]:
     yield Execute("BEGIN")
     try:
         for entry in entries:
-            up = Direction.UP.value
-            blame = partial(MigrationFailed, entry.version, entry.migration.description, up)
-            yield from step.run_script(entry.up, blame)
+            if entry.migration.transaction:
+                yield from step.run(entry, Direction.UP)
             versions.append((entry.version, (yield from reader.tables())))
     except MigrationFailed:
         return versions

@@ -12,15 +12,19 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from inspect import isawaitable
 from itertools import chain, repeat
 from math import inf
 from time import monotonic, sleep
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from wave_async.database import guard
 from wave_async.database.requests import (
     BeginWrite,
+    Call,
     Execute,
+    Foresee,
     Guard,
     Program,
     Query,
@@ -29,9 +33,11 @@ from wave_async.database.requests import (
     Restore,
     Rollback,
     SwitchToWal,
+    Unguard,
 )
-from wave_async.errors import StatementTimeout
+from wave_async.errors import StatementRefused, StatementTimeout, TransactionEnded
 from wave_async.model.events import Event, WaitingForLock
+from wave_async.model.script import parse
 
 T = TypeVar("T")
 
@@ -62,6 +68,35 @@ def is_busy(error: BaseException) -> bool:
     return primary_code(error) in _BUSY
 
 
+Oversee = Callable[[str, Callable[[], T]], T]
+"""Runs a statement's job, given its text, and may refuse to."""
+
+
+class EngineCursor(sqlite3.Cursor):
+    """A cursor whose statements a guard oversees while it stands on the connection."""
+
+    connection: EngineConnection
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
+        """Run one statement."""
+        self.connection.oversee(sql, partial(super().execute, sql, parameters))
+        return self
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> Self:
+        """Run one statement many times."""
+        self.connection.oversee(sql, partial(super().executemany, sql, parameters))
+        return self
+
+    def executescript(self, script: str, /) -> Self:
+        """Run a script; under a guard statement by statement, as it would commit otherwise."""
+        if self.connection.is_guarded:
+            for statement in parse(script, "executescript").statements:
+                self.execute(statement.sql)
+        else:
+            super().executescript(script)
+        return self
+
+
 class EngineConnection(sqlite3.Connection):
     """A connection that knows its open cursors and is a door to its own thread.
 
@@ -72,16 +107,22 @@ class EngineConnection(sqlite3.Connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         self._open_cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
         self._authorizer: Callable[..., int] | None = None
+        self._guard: Callable[..., int] | None = None
+        self._overseer: Oversee[Any] | None = None
         self._progress: tuple[Callable[[], Any] | None, int] = (None, 0)
+        self._overdue: Callable[[], bool] | None = None
         self.journal_settled = False
         self.failure: BaseException | None = None
         super().__init__(*args, **options)
 
     # `execute` and `executemany` of the base class make their cursor without calling `cursor`.
 
-    def cursor(self, factory: Any = sqlite3.Cursor) -> Any:
+    def cursor(self, factory: Any = EngineCursor) -> Any:
         """Open a cursor, and remember it as long as anybody does."""
         cursor = super().cursor(factory)
+        if self.is_guarded and not isinstance(cursor, EngineCursor):
+            why = "its statements could not be guarded; use the connection's own"
+            raise StatementRefused("a cursor of another class", why)
         self._open_cursors.add(cursor)
         return cursor
 
@@ -95,30 +136,51 @@ class EngineConnection(sqlite3.Connection):
 
     def executescript(self, script: str | Hop[Any], /) -> sqlite3.Cursor:
         """Run a script of the application, or a hop of the engine."""
+        cursor = self.cursor()
         if isinstance(script, Hop):
             script.run(self)
-            return self.cursor()  # type: ignore[no-any-return]
-        return super().executescript(script)
+            return cursor  # type: ignore[no-any-return]
+        return cursor.executescript(script)  # type: ignore[no-any-return]
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a guard stands on the connection."""
+        return self._guard is not None
+
+    def oversee(self, sql: str, job: Callable[[], object]) -> None:
+        """Run the job of a statement, which the guard may refuse."""
+        if self._overseer is None:
+            job()
+        else:
+            self._overseer(sql, job)
 
     def set_authorizer(self, authorizer_callback: Callable[..., int] | None) -> None:
-        """Set the application's authorizer; the guard stands in for it during a migration."""
+        """Set the application's authorizer; a guard stands in for it during a migration."""
         self._authorizer = authorizer_callback
-        super().set_authorizer(authorizer_callback)
+        self._authorize()
 
-    def stand_in(self, guard: Callable[..., int] | None) -> None:
+    def stand_in(
+        self, guard: Callable[..., int] | None, overseer: Oversee[Any] | None = None
+    ) -> None:
         """Let a guard answer instead of the application's authorizer; None gives it back.
 
         Setting an authorizer expires prepared statements, so none slips by that was cached before.
         """
-        super().set_authorizer(guard or self._authorizer)
+        self._guard, self._overseer = guard, overseer
+        self._authorize()
+
+    def _authorize(self) -> None:
+        super().set_authorizer(self._guard or self._authorizer)
 
     def set_progress_handler(self, progress_handler: Callable[[], Any] | None, n: int) -> None:
-        """Set the application's progress handler; a watch stands in for it during a migration."""
+        """Set the application's progress handler; a watch stands in for it during a run."""
         self._progress = progress_handler, n
-        super().set_progress_handler(progress_handler, n)
+        if self._overdue is None:
+            super().set_progress_handler(progress_handler, n)
 
     def watch(self, overdue: Callable[[], bool] | None) -> None:
         """End a statement once it is overdue; None gives the application's handler back."""
+        self._overdue = overdue
         super().set_progress_handler(*((overdue, WATCH_EVERY) if overdue else self._progress))
 
     def close_cursors(self) -> None:
@@ -133,12 +195,25 @@ class EngineConnection(sqlite3.Connection):
             self._open_cursors.clear()
 
 
+def refuse_awaitable(returned: object) -> None:
+    """Raise `TypeError` where a function that is not awaited returned something to await."""
+    if isawaitable(returned):
+        getattr(returned, "close", _nothing)()  # a coroutine warns otherwise
+        raise TypeError("it returned an awaitable; a step that awaits is declared `async def`")
+
+
+def _nothing() -> None:
+    """Answer None."""
+
+
 class Hop(Generic[T]):
     """One run of a program on a connection's thread; waits `patience` seconds where it is busy.
 
-    `run` never raises: a job that raised StopIteration would hang its awaiter. Whoever made the hop
-    asks for its `outcome` once it has `finished`, and may `cancel` it from any other thread, again
-    and again, until then.
+    `run` never raises: a job that raised StopIteration would hang its awaiter. It returns when the
+    program has `finished`, or before that, with `awaited` set to a function that has to be awaited
+    on the loop: the program is suspended then, its transaction and guard as they were. Whoever made
+    the hop says how that went, by `answer`, and runs it again. At last it asks for the `outcome`;
+    until then it may `cancel` the hop from any other thread, again and again.
     """
 
     def __init__(
@@ -150,22 +225,29 @@ class Hop(Generic[T]):
     ) -> None:
         self.started = False
         self.finished = False
+        self.awaited: Callable[[Any], Any] | None = None
         self._start = program
         self._report = report
         self._patience = patience
         self._statement_timeout = statement_timeout
         self._deadline = inf
+        self._program: Program[T] | None = None
         self._error: BaseException | None = None
+        self._failed_call: BaseException | None = None
         self._guard = guard.Guard()
+        self._ended = False
         self._cancelled = False
         self._interruptible = False
         self._interrupting = threading.Lock()
         self._serve: dict[type[Request], Callable[[Any], Any]] = {
             Execute: self._execute,
             Query: self._query,
+            Call: self._call,
+            Foresee: self._foresee,
             SwitchToWal: self._switch_to_wal,
             BeginWrite: self._begin_write,
-            Guard: self._set_guard,
+            Guard: self._put_up_guard,
+            Unguard: self._take_down_guard,
             Restore: self._restore,
             Rollback: self._rollback,
             Report: self._tell,
@@ -181,17 +263,25 @@ class Hop(Generic[T]):
             if self._interruptible:
                 self._connection.interrupt()
 
+    def answer(self, failure: BaseException | None) -> None:
+        """Say that the awaited function has returned, or what it raised."""
+        self._failed_call, self.awaited = failure, None
+
     def outcome(self) -> T:
         """Return what the program returned, or raise what it raised."""
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self._value
+        return cast(T, self._value)
 
     def run(self, connection: EngineConnection) -> None:
-        """Drive the program to its end."""
+        """Drive the program to its end, or to the next function that is awaited on the loop."""
         self._try_on(connection)
-        self.finished = True
+        self.finished = self.awaited is None
+
+    def end(self) -> None:
+        """Drive the program on after a function that closed the connection: its thread is gone."""
+        self.run(self._connection)
 
     def _try_on(self, connection: EngineConnection) -> None:
         self._error = None
@@ -201,49 +291,61 @@ class Hop(Generic[T]):
             self._error = error
 
     def _run_on(self, connection: EngineConnection) -> None:
+        if self._program is None:
+            self._take(connection)
+            self._program = self._start()
+            job: Callable[[], object] = _nothing
+        else:
+            job = self._returned
+        awaited = None
+        try:
+            awaited = self._drive(self._program, job)
+        finally:
+            if awaited is None:
+                self._program = None
+                self._give_back()
+        self.awaited = awaited
+
+    def _take(self, connection: EngineConnection) -> None:
+        """Make a connection the engine's; SQLite's own waiting is off: no interrupt ends that."""
         if connection.failure is not None:
             raise connection.failure
         self.started = True
         self._connection = connection
-        text_factory, connection.text_factory = connection.text_factory, str
+        self._factories = connection.row_factory, connection.text_factory
+        connection.text_factory = str
         self._renew_cursor()
-        try:
-            self._value = self._without_busy_timeout()
-        finally:
-            self._cursor.close()
-            connection.text_factory = text_factory
+        ((self._timeout,),) = self._uninterrupted("PRAGMA busy_timeout")
+        self._uninterrupted("PRAGMA busy_timeout = 0")
+        self._let_interrupt(on=True)
+
+    def _give_back(self) -> None:
+        self._cleanup(f"PRAGMA busy_timeout = {self._timeout}")
+        self._let_interrupt(on=False)
+        self._cursor.close()
+        self._connection.row_factory, self._connection.text_factory = self._factories
 
     def _renew_cursor(self) -> None:
         self._connection.close_cursors()
         self._cursor = sqlite3.Connection.cursor(self._connection)
         self._cursor.row_factory = None
 
-    def _without_busy_timeout(self) -> T:
-        """Drive the program with SQLite's own waiting off: an interrupt does not end that."""
-        ((timeout,),) = self._uninterrupted("PRAGMA busy_timeout")
-        self._uninterrupted("PRAGMA busy_timeout = 0")
-        self._let_interrupt(on=True)
-        try:
-            return self._drive()
-        finally:
-            self._cleanup(f"PRAGMA busy_timeout = {timeout}")
-            self._let_interrupt(on=False)
-
-    def _drive(self) -> T:
-        program = self._start()
-        resume: Callable[[Any], Request] = program.send
-        answer: Any = None
+    def _drive(self, program: Program[Any], job: Callable[[], Any]) -> Callable[[Any], Any] | None:
+        """Serve a program, from what `job` answers on; returns a function that is to be awaited."""
         while True:
+            resume: Callable[[Any], Request]
+            try:
+                answer, resume = job(), program.send
+            except BaseException as error:  # noqa: BLE001 - the program decides what follows
+                answer, resume = self._explained(error), program.throw
             try:
                 request = resume(answer)
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-            try:
-                answer = self._serve[type(request)](request)
-                resume = program.send
-            except BaseException as error:  # noqa: BLE001 - the program decides what follows
-                answer = self._explained(error)
-                resume = program.throw
+                self._value = stop.value
+                return None
+            if isinstance(request, Call) and request.awaits and not self._cancelled:
+                return request.function
+            job = partial(self._serve[type(request)], request)
 
     def _explained(self, error: BaseException) -> BaseException:
         code = primary_code(error)
@@ -256,7 +358,6 @@ class Hop(Generic[T]):
         return error
 
     def _execute(self, request: Execute) -> bool:
-        self._deadline = monotonic() + self._statement_timeout
         self._patiently(request.sql, request.parameters, self._patience, keep=0)
         return self._connection.in_transaction
 
@@ -265,6 +366,50 @@ class Hop(Generic[T]):
 
     def _query(self, request: Query) -> list[Any]:
         return self._patiently(request.sql, request.parameters, self._patience)
+
+    def _call(self, request: Call) -> bool:
+        if self._cancelled:
+            raise asyncio.CancelledError
+        try:
+            returned = request.function(self._connection)
+        finally:
+            self._renew_cursor()
+        refuse_awaitable(returned)
+        return self._is_intact()
+
+    def _returned(self) -> bool:
+        """Answer for a function that was awaited."""
+        self._renew_cursor()
+        if self._failed_call is not None:
+            raise self._failed_call
+        return self._is_intact()
+
+    def _is_intact(self) -> bool:
+        return self._connection.in_transaction and not self._ended
+
+    def _oversee(self, sql: str, job: Callable[[], object]) -> None:
+        """Run a statement of a called function as if it were one of a script."""
+        if self._ended:
+            raise TransactionEnded
+        self._drive(self._look(sql), _nothing)
+        self._deadline = monotonic() + self._statement_timeout
+        try:
+            job()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+        finally:
+            self._ended = not self._connection.in_transaction
+        if self._ended:
+            raise TransactionEnded
+
+    def _foresee(self, request: Foresee) -> list[str]:
+        drops = guard.Drops()
+        self._connection.stand_in(drops)
+        try:
+            self._patiently(f"EXPLAIN {request.sql}", (), self._patience)
+        finally:
+            self._connection.stand_in(self._guard, self._oversee)
+        return drops.tables
 
     def _begin_write(self, request: BeginWrite) -> bool:
         deadline = monotonic() + request.patience
@@ -296,6 +441,7 @@ class Hop(Generic[T]):
         for pause in chain(_FIRST_PAUSES, repeat(POLL)):
             if self._cancelled:
                 raise asyncio.CancelledError
+            self._deadline = monotonic() + self._statement_timeout
             try:
                 return list(deque(self._cursor.execute(sql, parameters), keep))
             except sqlite3.OperationalError as error:
@@ -307,14 +453,19 @@ class Hop(Generic[T]):
             sleep(pause)
         raise AssertionError  # pragma: no cover - repeat() never ends
 
-    def _set_guard(self, request: Guard) -> None:
-        if request.on:
-            ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
-            self._guard = guard.Guard()
-        self._connection.stand_in(self._guard if request.on else None)
+    def _put_up_guard(self, request: Guard) -> None:
+        ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
+        self._guard, self._look, self._ended = guard.Guard(), request.look, False
+        self._connection.stand_in(self._guard, self._oversee)
         if self._statement_timeout < inf:
-            self._connection.watch(self._is_overdue if request.on else None)
-        if self._guard.altered and not request.on:
+            self._connection.watch(self._is_overdue)
+        if request.legacy_alter_table:
+            self._patiently("PRAGMA legacy_alter_table = ON", (), self._patience)
+
+    def _take_down_guard(self, _: Unguard) -> None:
+        self._connection.stand_in(None)
+        self._connection.watch(None)
+        if self._guard.altered:
             self._cleanup(f"PRAGMA legacy_alter_table = {self._legacy}")
 
     def _restore(self, request: Restore) -> None:
@@ -335,6 +486,7 @@ class Hop(Generic[T]):
         self._let_interrupt(on=True)
 
     def _uninterrupted(self, sql: str) -> list[Any]:
+        self._deadline = inf
         for tries_left in reversed(range(_CLEANUP_TRIES)):
             try:
                 return self._cursor.execute(sql).fetchall()

@@ -6,27 +6,29 @@ write and commit, or roll back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
-from wave_async.database import guard, history
+from wave_async.database import guard, history, keys
 from wave_async.database.requests import (
     BeginWrite,
+    Call,
     Execute,
     Guard,
+    Look,
     Program,
-    Query,
     Report,
-    Restore,
     Rollback,
     T,
+    Unguard,
 )
 from wave_async.database.session import TELL_AFTER
 from wave_async.errors import DatabaseLocked, MigrationFailed, TransactionEnded, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import StepFinished, StepStarted, WaitingForLock
 from wave_async.model.migration import Direction
-from wave_async.model.script import Script
+from wave_async.model.script import Statement
+from wave_async.model.work import Function
 
 Blame = Callable[[int | None, int | None, str, str], MigrationFailed]
 """Makes the error of a failed statement: its number, line, first line, and the reason."""
@@ -36,18 +38,24 @@ LOOK_AGAIN = 0.25
 
 
 def write(
-    look: Callable[[], Program[T | None]], body: Callable[[T], Program[None]], patience: float
+    look: Callable[[], Program[T | None]],
+    body: Callable[[T], Program[None]],
+    patience: float,
+    *,
+    keys_on: bool = True,
 ) -> Program[T | None]:
     """Run `body` under the write lock on what `look` finds; answers that, or None for nothing.
 
     `look` runs without a lock first, again whenever the lock is not to be had, and once more under
-    it: only what it still finds there is written. `body` commits; whatever else happens is rolled
-    back. Raises `DatabaseLocked` when what `look` finds has not changed for `patience` seconds.
+    it: only what it still finds there is written, with foreign keys as `keys_on` says. `body`
+    commits; whatever else happens is rolled back. Raises `DatabaseLocked` when what `look` finds
+    has not changed for `patience` seconds.
     """
     waited = 0.0
     found = yield from look()
     while found is not None:
-        if (yield from _with_foreign_keys(partial(_attempt, look, body, found))):
+        attempt = partial(_attempt, look, body, found)
+        if (yield from keys.enforced(attempt, on=keys_on)):
             return found
         before, found = found, (yield from look())
         waited = waited + LOOK_AGAIN if found == before else 0.0
@@ -71,62 +79,107 @@ def _attempt(
         yield Rollback()  # whatever was not committed
 
 
-def _with_foreign_keys(program: Callable[[], Program[T]]) -> Program[T]:
-    """Run a program with keys enforced; the switch does nothing inside a transaction.
-
-    https://sqlite.org/pragma.html#pragma_foreign_keys
-    """
-    ((before,),) = yield Query("PRAGMA foreign_keys")
-    if before:
-        return (yield from program())
-    try:
-        yield Execute("PRAGMA foreign_keys = ON")
-        return (yield from program())
-    finally:
-        yield Restore(f"PRAGMA foreign_keys = {before}")
-
-
 def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
     """Run one migration and its record inside the transaction that is open, and commit both.
 
-    Raises `MigrationFailed`; its cause is the database's error, `StatementRefused` or
-    `TransactionEnded`.
+    Raises `MigrationFailed`; its cause is the database's error, what a function raised, or one of
+    ours: `StatementRefused`, `CascadeRefused`, `KeysViolated`, `TransactionEnded`.
     """
-    step = entry.step(direction)
-    blame = partial(MigrationFailed, step.version, step.description, direction.value)
-    yield Report(StepStarted(step))
+    failed, keys_on = blame(entry, direction), entry.keys_on(direction)
+    yield Report(StepStarted(entry.step(direction)))
+    before = None if keys_on else (yield from keys.violations_before())
     if not tracked:
-        yield from _own(Execute(history.CREATE), blame)
-    yield from run_script(entry.script(direction), blame)
-    if direction is Direction.UP:
-        yield from _own(Execute(history.RECORD, entry.row), blame)
-    else:
-        yield from _own(Execute(history.FORGET, (step.version,)), blame)
-    yield from _own(Execute("COMMIT"), blame)
-    yield Report(StepFinished(step))
-
-
-def run_script(script: Script, blame: Blame) -> Program[None]:
-    """Run the statements of a script under the guard, one by one."""
-    yield Guard(on=True)
+        yield from _own(Execute(history.CREATE), failed)
+    yield from run(entry, direction)
     try:
-        for number, statement in enumerate(script.statements, 1):
-            try:
-                guard.check(statement.sql)
-                if not (yield Execute(statement.sql)):
-                    raise TransactionEnded
-            except Exception as error:
-                reason = _reason(error)
-                raise blame(number, statement.line, statement.first_line, reason) from error
+        yield from keys.check(before)
+    except Exception as error:
+        raise failed(None, None, "PRAGMA foreign_key_check", _reason(error)) from error
+    yield from record(entry, direction, tracked=True)
+
+
+def outside(entry: Entry, direction: Direction) -> Program[None]:
+    """Run a migration that asked for it outside a transaction; its record comes after it.
+
+    Interrupted between the two it runs again: at least once. Unguarded: VACUUM attaches a database.
+    """
+    yield Report(StepStarted(entry.step(direction)))
+    for statement in entry.work(direction).steps:
+        yield from _run_step(statement, blame(entry, direction), _look_away, transaction=False)
+
+
+def record(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
+    """Write the record of a migration inside the transaction that is open, and commit."""
+    failed = blame(entry, direction)
+    if not tracked:
+        yield from _own(Execute(history.CREATE), failed)
+    if direction is Direction.UP:
+        yield from _own(Execute(history.RECORD, entry.row), failed)
+    else:
+        yield from _own(Execute(history.FORGET, (entry.version,)), failed)
+    yield from _own(Execute("COMMIT"), failed)
+    yield Report(StepFinished(entry.step(direction)))
+
+
+def run(entry: Entry, direction: Direction) -> Program[None]:
+    """Run the steps of a migration under the guard, with the options that it asked for."""
+    cascade = entry.migration.cascade or not entry.keys_on(direction)
+    look = guard.look if cascade else _look_at_cascades
+    legacy = entry.migration.legacy_alter_table
+    steps = entry.work(direction).steps
+    yield from run_steps(steps, blame(entry, direction), look, legacy_alter_table=legacy)
+
+
+def run_steps(
+    steps: Iterable[Statement | Function],
+    failed: Blame,
+    look: Look,
+    *,
+    legacy_alter_table: bool = False,
+) -> Program[None]:
+    """Run steps under the guard, one by one, each statement looked at before it runs."""
+    yield Guard(look, legacy_alter_table)
+    try:
+        for step in steps:
+            yield from _run_step(step, failed, look)
     finally:
-        yield Guard(on=False)
+        yield Unguard()
 
 
-def _own(request: Execute, blame: Blame) -> Program[None]:
+def _run_step(
+    step: Statement | Function, failed: Blame, look: Look, *, transaction: bool = True
+) -> Program[None]:
+    try:
+        if isinstance(step, Function):
+            still_open = yield Call(step.call, step.awaits)
+        else:
+            yield from look(step.sql)
+            still_open = yield Execute(step.sql)
+        if transaction and not still_open:
+            raise TransactionEnded
+    except Exception as error:
+        raise failed(step.number, step.line, step.first_line, _reason(error)) from error
+
+
+def _look_at_cascades(sql: str) -> Program[None]:
+    yield from guard.look(sql)
+    yield from keys.refuse_cascade(sql)
+
+
+def _look_away(_: str) -> Program[None]:
+    yield from ()
+
+
+def blame(entry: Entry, direction: Direction) -> Blame:
+    """Return what makes the error of a failed step of a migration."""
+    return partial(MigrationFailed, entry.version, entry.migration.description, direction.value)
+
+
+def _own(request: Execute, failed: Blame) -> Program[None]:
     try:
         yield request
     except Exception as error:
-        raise blame(None, None, request.sql.partition("\n")[0], _reason(error)) from error
+        raise failed(None, None, request.sql.partition("\n")[0], _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

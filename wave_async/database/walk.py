@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from wave_async.database import history, step
+from wave_async.database import guard, history, step
 from wave_async.database.history import History
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
 from wave_async.errors import MigrationFailed, PlanChanged, WaveError
@@ -44,8 +44,8 @@ class Walk:
         What it raises names in `done` the versions that had been finished by then.
         """
         try:
-            while (yield from step.write(self._look, self._run, self._patience)):
-                pass
+            while (entry := (yield from self._look())) is not None:
+                yield from self._run(entry)
         except WaveError as error:
             error.done = tuple(s.version for s in self._done)
             raise
@@ -61,9 +61,21 @@ class Walk:
         return self._left[0] if self._left else None
 
     def _run(self, entry: Entry) -> Program[None]:
-        yield from step.migrate(entry, self._direction, tracked=self._tracked)
-        self._tracked = True
-        self._done.append(self._left.popleft().step(self._direction))
+        body = step.migrate
+        if not entry.migration.transaction:
+            yield from step.outside(entry, self._direction)
+            body = step.record
+
+        def look() -> Program[Entry | None]:
+            return entry if (yield from self._look()) is entry else None
+
+        def write(entry: Entry) -> Program[None]:
+            yield from body(entry, self._direction, tracked=self._tracked)
+
+        keys_on = entry.keys_on(self._direction)
+        if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
+            self._tracked = True
+            self._done.append(self._left.popleft().step(self._direction))
 
 
 def consistently(program: Callable[[], Program[T]]) -> Program[T]:
@@ -119,7 +131,8 @@ def load(script: Script, name: str, patience: float) -> Program[bool]:
     """Run a script in one transaction, without a record; answers False on a tracked database."""
 
     def run(_: bool) -> Program[None]:  # noqa: FBT001 - what look answers
-        yield from step.run_script(script, partial(MigrationFailed, None, name, Direction.UP.value))
+        failed = partial(MigrationFailed, None, name, Direction.UP.value)
+        yield from step.run_steps(script.statements, failed, guard.look)
         yield Execute("COMMIT")
 
     return bool((yield from step.write(untracked, run, patience)))

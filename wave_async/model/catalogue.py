@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap, printable
-from wave_async.model.migration import Direction, Migration, Step
+from wave_async.model.migration import Direction, Migration, Step, Work
 from wave_async.model.work import ReadyWork, ready, work_digest
 
 FIRST_TIMESTAMP = 10**7
@@ -26,12 +26,12 @@ class Entry:
     @cached_property
     def up(self) -> ReadyWork:
         """Its work up."""
-        return ready(self.migration.up, self._where(Direction.UP))
+        return self._ready(self.migration.up, Direction.UP)
 
     @cached_property
     def down(self) -> ReadyWork:
         """Its work down."""
-        return ready(self.migration.down, self._where(Direction.DOWN))
+        return self._ready(self.migration.down, Direction.DOWN)
 
     @cached_property
     def text_digest(self) -> str:
@@ -52,6 +52,9 @@ class Entry:
     def reversible(self) -> bool:
         """Whether it has a way down."""
         return bool(self.down.steps)
+
+    def _ready(self, work: Work, direction: Direction) -> ReadyWork:
+        return ready(work, self._where(direction), transaction=self.migration.transaction)
 
     def _where(self, direction: Direction) -> str:
         origin = f" ({printable(self.migration.origin)})" if self.migration.origin else ""

@@ -1,6 +1,7 @@
 """What a script says about its own transaction and foreign keys, taken out for the engine to do.
 
-Inside the engine's transaction `PRAGMA foreign_keys` would silently do nothing, and `BEGIN` fail.
+Inside the engine's transaction `PRAGMA foreign_keys` would silently do nothing, and `BEGIN` fail
+(https://sqlite.org/pragma.html#pragma_foreign_keys).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import takewhile
 from wave_async.model.script import Statement
 
 _GAP = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", re.DOTALL)
-_FIRST_WORD = re.compile("pragma|begin|commit|end", re.IGNORECASE)
+_FIRST_WORD = re.compile("pragma|begin|commit|end|vacuum", re.IGNORECASE)
 _LONGEST = 200  # more is not a plain form
 
 
@@ -23,6 +24,7 @@ class _Kind(Enum):
     WAL = auto()
     BEGIN = auto()
     COMMIT = auto()
+    OUTSIDE = auto()
 
 
 _FORMS = {
@@ -31,6 +33,7 @@ _FORMS = {
     _Kind.WAL: r"pragma(main\.)?journal_mode[=(]'?wal'?\)?",
     _Kind.BEGIN: "begin(deferred|immediate|exclusive)?(transaction)?",
     _Kind.COMMIT: "(commit|end)(transaction)?",
+    _Kind.OUTSIDE: r"vacuum(main)?|pragma(main\.)?(journal_mode|page_size|auto_vacuum)[=(].*",
 }
 
 
@@ -50,6 +53,11 @@ def lift(statements: Sequence[Statement]) -> tuple[tuple[Statement, ...], bool]:
             return tuple(statements), False
         rest.pop()
     return tuple(rest), _Kind.KEYS_OFF in head
+
+
+def runs_outside(statement: Statement) -> bool:
+    """Whether a statement is one of the few that work only outside a transaction."""
+    return _kind(statement) in {_Kind.OUTSIDE, _Kind.WAL}
 
 
 def _kind(statement: Statement) -> _Kind | None:

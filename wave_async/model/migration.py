@@ -44,7 +44,7 @@ class Migration:
     foreign_keys: bool = True
     """False: keys are not enforced while it runs, and checked for new violations at its end."""
     transaction: bool = True
-    """False: it runs outside a transaction, at least once; for VACUUM and its like."""
+    """False: it runs outside a transaction, at least once; only VACUUM and its like may."""
     legacy_alter_table: bool = False
     """True: a table that is renamed keeps its old name in keys, views and triggers."""
     cascade: bool = False
@@ -64,9 +64,6 @@ class Migration:
             work = parts(getattr(self, field))
             if not all(isinstance(part, str) or callable(part) for part in work):
                 raise InvalidMigration(self.version, f"its {field} is neither SQL nor a function")
-            if not self.transaction and any(map(callable, work)):
-                problem = f"its {field} has a function, which needs a transaction"
-                raise InvalidMigration(self.version, problem)
         if not self.description.isascii() and any(
             "\ud800" <= c <= "\udfff" for c in self.description
         ):

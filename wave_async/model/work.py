@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 from wave_async.errors import InvalidScript
-from wave_async.model.lifting import lift
+from wave_async.model.lifting import lift, runs_outside
 from wave_async.model.migration import Part, Work, parts
 from wave_async.model.script import ALGORITHM, Statement, parse, text_digest
 
@@ -44,12 +44,12 @@ class ReadyWork:
     keys_off: bool = False
 
 
-def ready(work: Work, where: str) -> ReadyWork:
+def ready(work: Work, where: str, *, transaction: bool) -> ReadyWork:
     """Split the scripts and find the functions of a migration's work; steps are numbered through.
 
     The checksum of a single script is that of `parse`; that of a function is of its source, and
     that of several parts of the parts' checksums. Raises `InvalidScript`, also for a function whose
-    source cannot be found.
+    source cannot be found, and without a `transaction` for a step that needs one.
     """
     steps: list[Statement | Function] = []
     digests: list[str] = []
@@ -66,6 +66,8 @@ def ready(work: Work, where: str) -> ReadyWork:
             line = inspect.getsourcelines(part)[1]
             steps.append(Function(part, line, count, inspect.iscoroutinefunction(part)))
             digests.append(text_digest(source))
+    if not transaction:
+        _refuse_inside(steps, where)
     checksum = f"{ALGORITHM}:{_joined(digests)}:{work_digest(work, where)}"
     return ReadyWork(tuple(steps), checksum, keys_off)
 
@@ -73,6 +75,16 @@ def ready(work: Work, where: str) -> ReadyWork:
 def work_digest(work: Work, where: str) -> str:
     """Return the last part of the checksum of a migration's work, without splitting its scripts."""
     return _joined([text_digest(_source(part, where)) for part in parts(work)])
+
+
+def _refuse_inside(steps: Sequence[Statement | Function], where: str) -> None:
+    for step in steps:
+        if isinstance(step, Function) or not runs_outside(step):
+            problem = (
+                f"{step.first_line}: without a transaction only VACUUM and PRAGMA journal_mode, "
+                "page_size and auto_vacuum may run; move it into a migration of its own"
+            )
+            raise InvalidScript(where, step.line, problem)
 
 
 def _joined(digests: Sequence[str]) -> str:
