@@ -47,7 +47,7 @@ def limit(path: Path, migrations: list[Migration]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         applied = connection.execute("SELECT version FROM schema_migrations").fetchall()
         assert len(applied) == migration.version - 1
-        for statement in migration.up.split(";\n")[:-1]:
+        for statement in str(migration.up).split(";\n")[:-1]:
             connection.execute(statement)
         connection.execute(
             "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",

@@ -109,8 +109,8 @@ def test_entry() -> None:
     entry = Catalogue(numbered(1)).entries[1]
     up, down = parse("CREATE TABLE t1 (x INTEGER);", "test"), parse("DROP TABLE t1;", "test")
 
-    assert up == entry.script(Direction.UP)
-    assert down == entry.script(Direction.DOWN)
+    assert up.statements == entry.work(Direction.UP).steps
+    assert down.statements == entry.work(Direction.DOWN).steps
     assert (1, "Add t1", up.checksum) == entry.row
     assert Step(Direction.DOWN, 1, "Add t1") == entry.step(Direction.DOWN)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from wave_async import errors
 from wave_async.errors import (
     AdoptionRefused,
+    CascadeRefused,
     ChecksumMismatch,
     ConfigError,
     ConfirmationRequired,
@@ -28,6 +29,7 @@ from wave_async.errors import (
     InvalidScript,
     InvalidTarget,
     Irreversible,
+    KeysViolated,
     MigrationFailed,
     MigrationsDisabled,
     NeedsRecovery,
@@ -160,6 +162,18 @@ SENTENCES: list[tuple[WaveError, str]] = [
             "equally (data and indexes leave no trace there); nothing was changed. "
             "If you know the version, mark it with force_mark_applied(version)"
         ),
+    ),
+    (
+        CascadeRefused("p", (("a", 1), ("b", 12345))),
+        (
+            "dropping p would delete or change the rows that refer to it: a (1 row(s)), "
+            "b (12,345 row(s)); say foreign_keys=off to rebuild the table, cascade=allowed to lose "
+            "the rows"
+        ),
+    ),
+    (
+        KeysViolated((("c", "p", 3), ("d", "q", 0))),
+        "foreign keys are violated: c -> p (3 new), d -> q (no such table)",
     ),
     (InvalidTarget(-1, "below 0"), "target version -1 is below 0"),
     (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wave_async.database import history, step
+from wave_async.database.guard import look
 from wave_async.database.requests import BeginWrite, Execute, Program, Rollback
 from wave_async.database.session import EngineConnection, Hop
 from wave_async.errors import MigrationFailed, StatementRefused
@@ -129,12 +130,12 @@ def connection(path: Path) -> Iterator[EngineConnection]:
 
 def migrate(connection: EngineConnection, sql: str) -> None:
     """Run a script as a migration is run."""
-    script = parse(sql, "test")
+    script, failed = parse(sql, "test"), partial(MigrationFailed, 2, "test", "up")
 
     def program() -> Program[None]:
         yield BeginWrite(1)
         try:
-            yield from step.run_script(script, partial(MigrationFailed, 2, "test", "up"))
+            yield from step.run_steps(script.statements, failed, look)
             yield Execute("COMMIT")
         finally:
             yield Rollback()

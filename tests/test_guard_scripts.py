@@ -25,7 +25,8 @@ KEPT = {"kept", "spare", "schema_migrations"}
 
 OWN = "one transaction of the engine; leave it out"
 OTHER = "open the other one in the application"
-OUTSIDE = "outside a transaction; run it by hand"
+OUTSIDE = "outside a transaction; mark the migration transaction=off"
+BY_HAND = "outside a transaction; run it by hand"
 LASTING = "set it where the connection is opened"
 NOTHING = "inside a transaction it does nothing"
 SCHEMA = "use ALTER TABLE"
@@ -61,8 +62,8 @@ FILES = [
     ("VACUUM", "VACUUM", OUTSIDE),
     ("vacuum main", "VACUUM", OUTSIDE),
     ("/* ; */ VACUUM", "VACUUM", OUTSIDE),
-    ("VACUUM INTO 'copy.db'", "VACUUM", OUTSIDE),
-    ("VACUUM/**/INTO 'copy.db'", "VACUUM", OUTSIDE),
+    ("VACUUM INTO 'copy.db'", "VACUUM", OTHER),
+    ("VACUUM/**/INTO 'copy.db'", "VACUUM", OTHER),
 ]
 
 PRAGMAS = [
@@ -73,14 +74,14 @@ PRAGMAS = [
     ("main.journal_mode = OFF", NOTHING),
     ("foreign_keys = OFF", NOTHING),
     ("foreign_keys(0)", NOTHING),
-    ("synchronous = OFF", OUTSIDE),
+    ("synchronous = OFF", BY_HAND),
     ("page_size = 512", OUTSIDE),
     ("auto_vacuum = FULL", OUTSIDE),
-    ("encoding = 'UTF-16'", OUTSIDE),
-    ("wal_checkpoint", OUTSIDE),
-    ("wal_checkpoint(TRUNCATE)", OUTSIDE),
-    ("optimize", OUTSIDE),
-    ("incremental_vacuum", OUTSIDE),
+    ("encoding = 'UTF-16'", BY_HAND),
+    ("wal_checkpoint", BY_HAND),
+    ("wal_checkpoint(TRUNCATE)", BY_HAND),
+    ("optimize", BY_HAND),
+    ("incremental_vacuum", BY_HAND),
     ("locking_mode = EXCLUSIVE", LASTING),
     ("busy_timeout = 1", LASTING),
     ("cache_size = 1", LASTING),

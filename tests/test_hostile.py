@@ -765,7 +765,7 @@ SCRIPTS = [
     Case("a text as version", TWO, "its version is not an integer", code(GOOD, version="'\\x1b'")),
     Case("a version twice", TWO, "version 2 is used twice", code(GOOD, version="2")),
     Case("a missing version", TWO, "migration 3 is missing before 4", code(GOOD, version="4")),
-    Case("a script of bytes", TWO, "its up is not a string", code("b'SELECT 1'")),
+    Case("a script of bytes", TWO, "its up is neither SQL nor a function", code("b'SELECT 1'")),
     Case(
         "a description with surrogates",
         TWO,

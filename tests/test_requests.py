@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from wave_async.database.guard import look
 from wave_async.database.requests import (
     BeginWrite,
     Execute,
+    Foresee,
     Guard,
     Program,
     Query,
@@ -25,6 +27,7 @@ from wave_async.database.requests import (
     Restore,
     Rollback,
     SwitchToWal,
+    Unguard,
 )
 from wave_async.model.events import WaitingForLock
 
@@ -68,8 +71,12 @@ class Hands:
             case BeginWrite():
                 self.connection.execute("BEGIN IMMEDIATE")
                 return True
-            case Guard(on):
-                self.guarded = on
+            case Foresee():
+                return []
+            case Guard():
+                self.guarded = True
+            case Unguard():
+                self.guarded = False
             case Restore(sql):
                 self.connection.execute(sql)
             case Rollback():
@@ -95,7 +102,7 @@ def raising(error: BaseException, when: Callable[[Request], bool], serve: Serve)
 
 def is_cleanup(request: Request) -> bool:
     """Whether no session ever cancels this request."""
-    return isinstance(request, Rollback | Restore) or request == Guard(on=False)
+    return isinstance(request, Rollback | Restore | Unguard)
 
 
 def kth(k: int) -> Callable[[Request], bool]:
@@ -122,7 +129,7 @@ def meanwhile(act: Callable[[], object], before: type[Request], serve: Serve) ->
         (Execute("SELECT 1"), Execute("SELECT 1", ()), Query("SELECT 1")),
         (Query("SELECT ?", (1,)), Query("SELECT ?", (1,)), Query("SELECT ?", (2,))),
         (BeginWrite(1), BeginWrite(1.0), SwitchToWal(1)),
-        (Guard(on=True), Guard(on=True), Guard(on=False)),
+        (Guard(look), Guard(look), Unguard()),
         (Rollback(), Rollback(), Restore("ROLLBACK")),
         (Report(WaitingForLock(1)), Report(WaitingForLock(1)), Report(WaitingForLock(2))),
     ],

@@ -132,7 +132,7 @@ def test_refused(text: str, line: int, problem: str) -> None:
 )
 def test_first_line(sql: str, first_line: str) -> None:
     """A message quotes the first line of a statement."""
-    assert first_line == Statement(sql, 1).first_line
+    assert first_line == Statement(sql, 1, 1).first_line
 
 
 def test_split_runs(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wave_async import Event, StepStarted, WaitingForLock
+from wave_async.database.guard import look
 from wave_async.database.requests import (
     BeginWrite,
     Execute,
@@ -21,6 +22,7 @@ from wave_async.database.requests import (
     Restore,
     Rollback,
     SwitchToWal,
+    Unguard,
 )
 from wave_async.database.session import EngineConnection, Hop
 from wave_async.errors import StatementRefused, StatementTimeout
@@ -99,13 +101,13 @@ def transaction(*statements: str) -> Callable[[], Program[None]]:
         yield Execute("PRAGMA foreign_keys = OFF")
         try:
             yield BeginWrite(1)
-            yield Guard(on=True)
+            yield Guard(look)
             for sql in statements:
                 yield Execute(sql)
-            yield Guard(on=False)
+            yield Unguard()
             yield Execute("COMMIT")
         finally:
-            yield Guard(on=False)
+            yield Unguard()
             yield Rollback()
             yield Restore("PRAGMA foreign_keys = ON")
 

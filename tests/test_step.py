@@ -12,10 +12,11 @@ from conftest import numbered
 from test_requests import drive, is_cleanup, raising
 
 from wave_async import Direction, Migration, StepFinished, StepStarted, WaitingForLock
-from wave_async.database import history, step
+from wave_async.database import guard, history, step
 from wave_async.database.requests import (
     BeginWrite,
     Execute,
+    Foresee,
     Guard,
     Program,
     Query,
@@ -23,6 +24,7 @@ from wave_async.database.requests import (
     Request,
     Restore,
     Rollback,
+    Unguard,
 )
 from wave_async.database.step import LOOK_AGAIN
 from wave_async.errors import (
@@ -34,6 +36,7 @@ from wave_async.errors import (
 )
 from wave_async.model.catalogue import Catalogue, Entry
 
+GUARD = Guard(step._look_at_cascades)
 LOOK = Query("look")
 KEYS = Query("PRAGMA foreign_keys")
 COMMIT = Execute("COMMIT")
@@ -52,6 +55,8 @@ def willing(request: Request) -> Any:
             return [(1,)]
         case Execute() | BeginWrite():
             return True
+        case Foresee():
+            return []
     return None
 
 
@@ -97,10 +102,10 @@ def test_a_step_and_its_record_commit_together() -> None:
     assert [
         Report(StepStarted(first.step(Direction.UP))),
         Execute(history.CREATE),
-        Guard(on=True),
+        GUARD,
         Execute("CREATE TABLE t (x)"),
         Execute("INSERT INTO t VALUES (1)"),
-        Guard(on=False),
+        Unguard(),
         Execute(history.RECORD, (1, "Add t", first.checksum)),
         COMMIT,
         Report(StepFinished(first.step(Direction.UP))),
@@ -114,9 +119,10 @@ def test_a_way_down_forgets_its_record_in_the_same_transaction() -> None:
     asked, _ = drive(step.migrate(first, Direction.DOWN, tracked=True), willing)
 
     assert [
-        Guard(on=True),
+        GUARD,
+        Foresee("DROP TABLE t"),
         Execute("DROP TABLE t"),
-        Guard(on=False),
+        Unguard(),
         Execute(history.FORGET, (1,)),
         COMMIT,
     ] == asked[1:-1]
@@ -147,7 +153,7 @@ def test_a_failed_statement_is_named() -> None:
     ) == (1, "Add t", "up", 2, 2, "INSERT INTO t VALUES (1)")
     assert "database or disk is full" in error.reason
     assert error.__cause__ is FULL
-    assert Guard(on=False) == asked[-1]
+    assert Unguard() == asked[-1]
 
 
 @pytest.mark.parametrize("at", [Execute(history.RECORD, entry().row), COMMIT])
@@ -289,8 +295,10 @@ class Scene:
                 self.open.add("transaction")
             case Rollback() | Execute("COMMIT"):
                 self.open.discard("transaction")
-            case Guard(on):
-                (self.open.add if on else self.open.discard)("guard")
+            case Guard():
+                self.open.add("guard")
+            case Unguard():
+                self.open.discard("guard")
             case Execute("PRAGMA foreign_keys = ON"):
                 self.open.add("keys")
             case Restore():
@@ -316,7 +324,7 @@ def test_a_failure_at_any_request_is_cleaned_up_after(error: BaseException, k: i
 
     assert outcome is error or outcome.__cause__ is error
     assert all(map(is_cleanup, rest))
-    undone = {Guard: "guard", Rollback: "transaction", Restore: "keys"}
+    undone = {Unguard: "guard", Rollback: "transaction", Restore: "keys"}
     assert scene.open <= ({undone[type(failed)]} if is_cleanup(failed) else set())
 
 
@@ -330,8 +338,7 @@ def test_a_cancellation_is_not_taken_for_a_failure() -> None:
 def test_a_script_may_blame_something_else_than_a_migration() -> None:
     """A script that is no migration fails under its own name."""
     blame = partial(MigrationFailed, None, "the pre-migration schema", "up")
-    script = entry("NONSENSE").up
-    program = step.run_script(script, blame)
+    program = step.run_steps(entry("NONSENSE").up.steps, blame, guard.look)
     _, error = drive(program, raising(FULL, lambda r: isinstance(r, Execute), willing))
 
     assert isinstance(error, WaveError)

@@ -102,11 +102,11 @@ _WRITES = frozenset(
 )
 
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
-_VACUUM = re.compile("VACUUM\\b", re.IGNORECASE)
+_VACUUM = re.compile(rf"(?:{_GAP})?VACUUM\b(?P<into>.*\bINTO\b)?", re.IGNORECASE | re.DOTALL)
 _HIDDEN_WRITE = re.compile(
     # the new name of a table, and what a trigger will do once the guard is down
-    rf"ALTER\b.*\bRENAME{_GAP}TO(?:{_GAP})?[\"'`\[]?{TABLE}\b"
-    rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{TABLE}\b",
+    rf"(?:{_GAP})?(?:ALTER\b.*\bRENAME{_GAP}TO(?:{_GAP})?[\"'`\[]?{TABLE}\b"
+    rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{TABLE}\b)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -114,8 +114,8 @@ _HIDDEN_WRITE = re.compile(
 def look(sql: str) -> Program[None]:
     """Raise `StatementRefused` for what an authorizer is not asked about."""
     yield from ()
-    if _VACUUM.match(sql):
-        raise StatementRefused("VACUUM", _OUTSIDE)
+    if vacuum := _VACUUM.match(sql):
+        raise StatementRefused("VACUUM", _OTHER_FILES if vacuum["into"] else _OUTSIDE)
     if TABLE in sql.lower() and _HIDDEN_WRITE.match(sql):
         raise _bookkeeping()
 

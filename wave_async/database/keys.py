@@ -41,7 +41,7 @@ def enforced(program: Callable[[], Program[T]], *, on: bool) -> Program[T]:
     if bool(before) is on:
         return (yield from program())
     try:
-        yield Execute(f"PRAGMA foreign_keys = {on:d}")
+        yield Execute(f"PRAGMA foreign_keys = {'ON' if on else 'OFF'}")
         return (yield from program())
     finally:
         yield Restore(f"PRAGMA foreign_keys = {before}")
