@@ -44,7 +44,7 @@ COMMANDS = {
     "up": ["up", "--lock-timeout", "0.5"],
     "down": ["down", "0", "--yes", "--lock-timeout", "0.5"],
 }
-READING = {"status", "validate"}
+READING = ("status", "validate")
 JOURNALS = ("wal", "delete")
 
 Place = Callable[[Path], AbstractContextManager[object] | None]
