@@ -49,6 +49,7 @@ _EVENT = _syntax(
     r"CREATE TRIGGER @~*+(?:(?:BEFORE|AFTER|INSTEAD~++OF)~++)?"
     r"(?P<event>INSERT|UPDATE|DELETE)\b(?:~++OF\b~*+(?P<columns>@(?:~*+,~*+@)*))?"
 )
+_AGAIN = count()  # one EXPLAIN twice, from sqlite3's cache of statements, sees no change of schema
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"')
 
 
@@ -258,14 +259,14 @@ def _prove(ask: _Ask, found: _Object) -> None:
     """Let SQLite compile what uses a view or fires a trigger; raises what it says."""
     kind, name, on, sql = found
     if kind == "view":
-        ask(f"EXPLAIN SELECT * FROM main.{_quoted(name)}")
+        ask(f"EXPLAIN SELECT * FROM main.{_quoted(name)} -- {next(_AGAIN)}")
     elif event := _EVENT.match(sql):
         fires = {"INSERT": "INSERT INTO {} DEFAULT VALUES", "DELETE": "DELETE FROM {}"}
         change = fires.get(event["event"].upper())
         if change is None:
             names = [_quoted(n) for n, hidden, _ in ask(_COLUMNS, on) if not hidden]
             change = "UPDATE {} SET " + ", ".join(f"{n} = {n}" for n in names)
-        ask("EXPLAIN " + change.replace("{}", f"main.{_quoted(on)}", 1))
+        ask(f"EXPLAIN {change.replace('{}', f'main.{_quoted(on)}', 1)} -- {next(_AGAIN)}")
 
 
 def _failure(action: Callable[..., object], *values: object) -> str:
@@ -280,13 +281,15 @@ def _failure(action: Callable[..., object], *values: object) -> str:
 
 
 def _culprit(ask: _Ask, broken: Mapping[_Object, str]) -> _Object:
-    """Return what to blame: a trigger fails with all that fire it, and all that fire those."""
-    triggers = [found for found in broken if found[0] == "trigger"]
-    for found in triggers if len(triggers) == len(broken) else ():
-        ask(f"DROP TRIGGER main.{_quoted(found[1])}")
+    """Return what to blame: with a trigger fails all that fires it, and all that fires that."""
+    if others := [found for found in broken if found[0] != "trigger"]:
+        return others[0]
+    triggers = list(broken)
+    while True:
+        first = triggers.pop(0)
+        ask(f"DROP TRIGGER main.{_quoted(first[1])}")
         if not any(_failure(_prove, ask, other) for other in triggers):
-            return found
-    return next(found for found in broken if found[0] != "trigger")
+            return first
 
 
 def _unfit(table: str, found: _Object, reason: str) -> RebuildRefused:
