@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,13 +100,14 @@ CARRIED = {
     "views": (TABLE, WIDER, VIEWS),
     "a counter": (COUNTING, COUNTING.replace("b", "b, c"), COUNTED),
     "a counter without rows": (COUNTING, COUNTING.replace("b", "b, c"), "DELETE FROM t"),
+    "a new counter": (TABLE, COUNTING, f"CREATE TABLE o {COUNTING}"),
     "no counter": (COUNTING, TABLE, f"CREATE TABLE o {COUNTING}; {COUNTED}"),
     "rowids": ("(id, a, b)", "(a UNIQUE, b, id)", "DELETE FROM t WHERE id = 2"),
     "rowids of other names": ("(id, a, b, rowid)", "(id, a, b, oid)", "DELETE FROM t WHERE id = 5"),
     "rowids beside a key": (
         "(id INTEGER PRIMARY KEY DESC, a, b)",
         "(id INTEGER PRIMARY KEY DESC, a, b, c)",
-        "",
+        "DELETE FROM t WHERE id = 5",
     ),
     "generated columns": (
         "(id INTEGER PRIMARY KEY, a, b, g AS (b + 1))",
@@ -245,12 +248,25 @@ def test_spellings_of_the_definition(new_sql: str) -> None:
         assert [("t",)] == connection.execute("SELECT name FROM sqlite_schema").fetchall()
 
 
+def test_odd_names() -> None:
+    """Names that need quotes are in no SQL without them."""
+    script = """CREATE TABLE "a ""b" ("c ""d" UNIQUE); INSERT INTO "a ""b" VALUES (1);
+    CREATE VIEW "v ""w" AS SELECT * FROM [a "b]; CREATE INDEX "i ""j" ON "a ""b" ("c ""d");
+    CREATE TRIGGER "t ""r" AFTER UPDATE OF "c ""d" ON "a ""b" BEGIN SELECT 1; END"""
+    with database(script) as connection:
+        before = content(connection)
+        rebuild(connection, 'a "b', 'CREATE TABLE `A "b` ("c ""d" UNIQUE, e)')
+        assert before.keys() == content(connection).keys()
+        with pytest.raises(RebuildRefused, match=r'no such column: "c ""d"'):
+            rebuild(connection, 'a "b', 'CREATE TABLE "a ""b" (e)')
+
+
 def test_the_temporary_name_is_nobody_elses() -> None:
     """Whatever names the schema holds, none is in the way."""
     script = "CREATE TABLE t (a); CREATE TABLE _REBUILT_0_ (x); CREATE INDEX _rebuilt_1_ ON t (a)"
     with database(script) as connection:
         before = content(connection)
-        rebuild(connection, "t", "CREATE TABLE t (a /* _rebuilt_2_ */)")
+        rebuild(connection, "t", "CREATE TABLE t (a)")
         assert before.keys() == content(connection).keys()
 
 
@@ -312,6 +328,8 @@ def test_a_column_that_is_not_there_is_refused() -> None:
 CALLS = """CREATE TRIGGER q DELETE ON o BEGIN DELETE FROM o; DELETE FROM s; END;
 CREATE TRIGGER r DELETE ON s BEGIN DELETE FROM t WHERE gone; END;
 CREATE TRIGGER s DELETE ON s BEGIN DELETE FROM t; END;"""
+GENERATED = """CREATE TABLE n (x, y AS (x));
+CREATE TRIGGER r AFTER UPDATE ON n BEGIN DELETE FROM t WHERE gone; END;"""
 INSTEAD = """CREATE VIEW w AS SELECT * FROM t;
 CREATE TRIGGER r INSTEAD OF UPDATE ON w BEGIN SELECT new.gone; END;"""
 
@@ -324,11 +342,13 @@ CREATE TRIGGER r INSTEAD OF UPDATE ON w BEGIN SELECT new.gone; END;"""
         ('CREATE INDEX i ON t (a) WHERE "gone" > 1', "index i does not fit"),
         ("CREATE VIEW w AS SELECT gone FROM t", "view w does not fit"),
         ('CREATE VIEW w AS SELECT "gone" FROM t', "view w does not fit"),
+        ('CREATE VIEW w AS SELECT "a text", gone FROM t', "view w does not fit"),
         ("CREATE TRIGGER r AFTER INSERT ON t BEGIN SELECT new.gone; END", "trigger r does not"),
         ("CREATE TRIGGER r AFTER DELETE ON t WHEN old.gone BEGIN SELECT 1; END", "trigger r does"),
         ("CREATE TRIGGER r UPDATE OF a, GONE ON t BEGIN SELECT 1; END", "trigger r does not fit"),
         ("CREATE TRIGGER r AFTER DELETE ON o BEGIN DELETE FROM t WHERE gone; END", "trigger r do"),
         ('CREATE TRIGGER r AFTER DELETE ON o BEGIN DELETE FROM t WHERE "gone"; END', "trigger r "),
+        (GENERATED, "trigger r does not fit"),
         (CALLS, "trigger r does not fit"),
         (INSTEAD, "trigger r does not fit"),
     ],
@@ -400,8 +420,9 @@ def test_enforced_keys(rest: str, new: str) -> None:
     """With foreign keys on, a table that keys refer to is not dropped."""
     with database(f"{SCHEMA} {rest}; INSERT INTO o VALUES (1)", keys=1) as connection:
         before = content(connection)
-        with pytest.raises(RebuildRefused, match="say foreign_keys=False"):
-            rebuild(connection, "t", new)
+        connection.execute("BEGIN")
+        with pytest.raises(RebuildRefused, match=r"from [ct]; say foreign_keys=False"):
+            rebuild_table(connection, "t", new)
         assert before == content(connection)
 
 
@@ -426,6 +447,17 @@ def test_an_interrupted_rename_puts_the_pragma_back() -> None:
         with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
             rebuild_table(connection, "t", GOOD)
         assert [(0,)] == connection.execute("PRAGMA legacy_alter_table").fetchall()
+
+
+def test_a_cancelled_rebuild_is_no_refusal() -> None:
+    """An interrupt is told as one, also where other errors mean that something is unfit."""
+    seen: list[str] = []
+    with database(f"{SCHEMA} CREATE INDEX i ON t (a)") as connection:
+        connection.execute("BEGIN")
+        connection.set_trace_callback(seen.append)
+        connection.set_progress_handler(lambda: any("CREATE INDEX main." in s for s in seen), 1)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            rebuild_table(connection, "t", GOOD)
 
 
 KINDS = st.sampled_from(["", "INTEGER", "INT", "TEXT", "REAL", "BLOB", "NUMERIC", "VARCHAR(3)"])
@@ -480,3 +512,21 @@ def test_the_same_definition_changes_nothing(
         rebuild(connection, "t", definition)
         assert before == content(connection)
         assert [("ok",)] == connection.execute("PRAGMA integrity_check").fetchall()
+
+
+def test_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples of docs/rebuild.md rebuild the table that they speak of, and keep its child."""
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("app.db")) as connection:
+        connection.executescript(
+            """CREATE TABLE runs (id INTEGER PRIMARY KEY, state, minutes);
+            CREATE TABLE steps (run REFERENCES runs ON DELETE CASCADE);
+            CREATE INDEX runs_by_state ON runs (state);
+            INSERT INTO runs VALUES (7, NULL, 90); INSERT INTO steps VALUES (7)"""
+        )
+    guide = (Path(__file__).parents[1] / "docs" / "rebuild.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec("\n".join(re.findall(r"```python\n(.*?)```", guide, re.DOTALL)), names)
+    with closing(names["connection"]) as connection:
+        both = connection.execute("SELECT * FROM runs, steps")
+        assert [(7, "new", 1.5, 7)] == both.fetchall()

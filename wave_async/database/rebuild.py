@@ -89,10 +89,9 @@ def rebuild_table(
 
 def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[bytes, str]) -> None:
     old, body = _stored_name(ask, table), _body(table, new_sql)
-    _refuse_enforced_keys(ask, old)
-    new = _unused_name(ask, new_sql, *given.values())
+    new = _unused_name(ask)
     ask(f"CREATE TABLE main.{new} ({body}")
-    _refuse_enforced_keys(ask, old)  # the new definition may refer to itself
+    _refuse_enforced_keys(ask, old, new)
     gone = _names(ask, old) - _names(ask, new)
     probe = f"{new}probe"
     before, temporary = _broken(ask, old, probe, gone), ask(_TEMP_TRIGGERS)
@@ -143,23 +142,25 @@ def _body(table: str, new_sql: str) -> str:
     return new_sql[head.end() :]
 
 
-def _refuse_enforced_keys(ask: _Ask, table: str) -> None:
-    """DROP TABLE deletes all rows first, and what refers to them acts on it.
+def _refuse_enforced_keys(ask: _Ask, table: str, new: str) -> None:
+    """Raise, and leave nothing behind, where DROP TABLE would delete the rows and keys act on it.
 
     https://sqlite.org/foreignkeys.html#fk_schemacommands
     """
     if ask("PRAGMA foreign_keys") == [(1,)] and (children := ask(_REFERENCES, table)):
+        ask(f"DROP TABLE main.{new}")
+        names = ", ".join(table if name == new else name for (name,) in children)
         raise RebuildRefused(
             table,
-            f"foreign keys are enforced and refer to it from {', '.join(n for (n,) in children)}; "
+            f"foreign keys are enforced and refer to it from {names}; "
             "say foreign_keys=False on the migration (by hand: PRAGMA foreign_keys=OFF first)",
         )
 
 
-def _unused_name(ask: _Ask, *texts: str) -> str:
-    """Return a name that needs no quotes and stands nowhere in the schema nor in some texts."""
+def _unused_name(ask: _Ask) -> str:
+    """Return a name that needs no quotes and stands nowhere in the schema."""
     schema = ask("SELECT name || ' ' || coalesce(sql, '') FROM main.sqlite_schema")
-    known = "\n".join([*texts, *(text for (text,) in schema)]).lower()
+    known = "\n".join(text for (text,) in schema).lower()
     return next(name for n in count() if (name := f"_rebuilt_{n}_") not in known)
 
 
@@ -176,7 +177,7 @@ def _copy(ask: _Ask, old: str, new: str, given: Mapping[bytes, str]) -> None:
     rowids = _rowid(ask, old), _rowid(ask, new)
     key = {_folded(n) for n, _, pk in columns if pk} if not ask(_KEY_INDEX, new) else set()
     if all(rowids) and not key & source.keys():
-        filled = {rowids[1]: rowids[0], **filled}
+        filled[rowids[1]] = rowids[0]
     ask(  # ABORT: the new table's own ON CONFLICT must neither drop rows nor end the transaction
         f"INSERT OR ABORT INTO main.{new} ({', '.join(filled)})"
         f" SELECT {', '.join(filled.values())} FROM main.{_quoted(old)}"
