@@ -37,6 +37,7 @@ from wave_async.errors import (
     OutOfOrder,
     PlanChanged,
     PoolDeadlock,
+    RebuildRefused,
     SourceNotFound,
     StatementRefused,
     StatementTimeout,
@@ -223,6 +224,7 @@ SENTENCES: list[tuple[WaveError, str]] = [
         StatementRefused("COMMIT", "the engine owns the transaction"),
         "COMMIT is not allowed in a migration: the engine owns the transaction",
     ),
+    (RebuildRefused("t", "it is a view"), "cannot rebuild t: it is a view"),
     (StatementTimeout(2.5), "it was ended after 2.5 s (statement_timeout)"),
     (
         TransactionEnded(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import assert_never, assert_type
@@ -28,12 +29,18 @@ from wave_async import (
     errors,
     lifespan,
     migrate_on_startup,
+    rebuild_table,
 )
 
 migrations = [
     Migration(1, "Add users", "CREATE TABLE users (id INTEGER PRIMARY KEY)", "DROP TABLE users"),
     Migration(version=2, description="Add nothing", up=""),
 ]
+
+
+def rebuild(connection: sqlite3.Connection) -> None:
+    """A step in Python may give a table another definition."""
+    assert_type(rebuild_table(connection, "t", "CREATE TABLE t (x)", {"x": "y"}), None)
 
 
 def listen(event: Event) -> None:

@@ -3,6 +3,7 @@
 from wave_async import errors
 from wave_async.config import MigrationConfig
 from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.rebuild import rebuild_table
 from wave_async.errors import WaveError
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, StepFinished, StepStarted, WaitingForLock
@@ -33,4 +34,5 @@ __all__ = [
     "errors",
     "lifespan",
     "migrate_on_startup",
+    "rebuild_table",
 ]

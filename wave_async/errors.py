@@ -27,6 +27,7 @@ WaveError
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
 ├── CascadeRefused            dropping a table would take other tables' rows along
+├── RebuildRefused            a table cannot be given its new definition
 ├── KeysViolated              a migration left foreign keys without their rows
 ├── StatementTimeout          a statement ran longer than it may
 ├── TransactionEnded          a statement ended the engine's transaction
@@ -412,6 +413,16 @@ class CascadeRefused(WaveError):
             f"dropping {printable(self.table)} would delete or change the rows that refer to it: "
             f"{rows}; say foreign_keys=off to rebuild the table, cascade=allowed to lose the rows"
         )
+
+
+class RebuildRefused(WaveError):
+    """Raised by `rebuild_table` when a table cannot be given its new definition."""
+
+    table: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"cannot rebuild {printable(self.table)}: {printable(self.problem)}"
 
 
 class KeysViolated(WaveError):
