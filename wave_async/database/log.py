@@ -1,0 +1,97 @@
+"""The schema_migrations_log table: what was done to a database, by whom and how it went.
+
+For people. Nothing depends on it: absent, damaged or somebody else's, it never stops a migration.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from wave_async.database.requests import BeginWrite, Execute, Program, Query, Rollback
+from wave_async.model.migration import Action, LogEntry
+from wave_async.version import VERSION
+
+TABLE = "schema_migrations_log"
+
+CREATE = f"""CREATE TABLE main.{TABLE} (
+    id INTEGER PRIMARY KEY,
+    action TEXT NOT NULL,
+    version INTEGER,
+    checksum TEXT,
+    started_at REAL NOT NULL,
+    duration REAL NOT NULL,
+    outcome TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL
+)"""
+_COLUMNS = "action, version, checksum, started_at, duration, outcome, tool, host, pid"
+FIND = f"SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
+APPEND = f"INSERT OR ABORT INTO main.{TABLE} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+READ = f"SELECT {_COLUMNS} FROM main.{TABLE} ORDER BY id"
+
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Writes the log, or nothing where it is switched off."""
+
+    on: bool = True
+
+    def append(
+        self, action: Action, version: int | None, checksum: str | None, started: float
+    ) -> Program[None]:
+        """Add what was done, inside the transaction that does it; the table is made if missing."""
+        if not self.on:
+            return
+        append = Execute(APPEND, _row(action, version, checksum, started, DONE))
+        try:
+            yield append
+        except sqlite3.Error:
+            try:
+                yield Execute(CREATE)
+                yield append
+            except sqlite3.Error:
+                return
+
+    def append_failure(
+        self, action: Action, version: int, started: float, reason: str
+    ) -> Program[None]:
+        """Add what failed and was rolled back, where there is a log and nobody holds the lock."""
+        if not self.on or not (yield Query(FIND)):
+            return
+        try:
+            if (yield BeginWrite(0)):
+                yield Execute(APPEND, _row(action, version, None, started, reason))
+                yield Execute("COMMIT")
+        except sqlite3.Error:
+            return
+        finally:
+            yield Rollback()
+
+
+def read() -> Program[tuple[LogEntry, ...]]:
+    """Return the log, the oldest first; an absent or damaged one is empty."""
+    try:
+        rows = yield Query(READ)
+    except sqlite3.Error:
+        return ()
+    return tuple(LogEntry(*row) for row in rows)
+
+
+def _row(
+    action: Action, version: int | None, checksum: str | None, started: float, outcome: str
+) -> tuple[object, ...]:
+    duration = time.time() - started
+    return (action.value, version, checksum, started, duration, outcome, *_who())
+
+
+@cache
+def _who() -> tuple[str, str, int]:
+    return f"wave-async {VERSION}", socket.gethostname(), os.getpid()
