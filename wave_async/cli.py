@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -55,7 +55,7 @@ class Options:
 
     def settings(self) -> Settings:
         """Lay what was said over `[tool.wave]`."""
-        return replace(read_settings(), **self.said)
+        return read_settings()._replace(**self.said)
 
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""

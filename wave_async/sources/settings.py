@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from wave_async.errors import ConfigError, InvalidFiles, SourceNotFound
 from wave_async.sources.imports import attribute, look_in
@@ -15,14 +15,13 @@ _TEXTS = ("database", "format", "migrations", "setup")
 _KEYS = (*_TEXTS, "placeholders")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Where a database and its migrations are; None where nothing is said."""
 
     database: str | None = None
     migrations: str | None = None
     format: str | None = None
-    placeholders: Mapping[str, str] = field(default_factory=dict)
+    placeholders: Mapping[str, str] = MappingProxyType({})
     setup: str | None = None
 
     def setup_function(self) -> Callable[..., Any] | None:
