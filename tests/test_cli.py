@@ -567,8 +567,8 @@ async def test_new_needs_a_folder(source: list[str]) -> None:
 def test_who_has_no_files_does_not_pay_for_them() -> None:
     """With Wave's own migrations neither a format nor TOML is imported."""
     code = (
-        "import sys; from wave_async.cli import main\n"
-        "try: main()\nfinally: print(*sys.modules, sep='\\n', file=sys.stderr)"
+        "import sys; before = {*sys.modules}; from wave_async.cli import main\n"
+        "try: main()\nfinally: print(*{*sys.modules} - before, sep='\\n', file=sys.stderr)"
     )
     project("[project]\n")
     ended = subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from contextlib import closing
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -261,9 +263,10 @@ def test_a_package_has_what_its_folder_has(
         monkeypatch.syspath_prepend(tmp_path)
 
     options = OPTIONS.get(name, {})
-    assert load_migrations(folder, **options) == load_migrations(
-        f"package:{package}.migrations", **options
-    )
+    for source in (f"package:{package}.migrations", resources(package) / "migrations"):
+        assert load_migrations(folder, **options) == load_migrations(source, **options)
+    with pytest.raises(SourceNotFound, match="there is no such folder"):
+        load_migrations(resources(package) / "nowhere")
 
 
 def test_steps_in_a_zip_have_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,6 +337,19 @@ def test_no_source(source: str | Path, problem: str, here: Path) -> None:
 
     assert str(refused.value).startswith(f"cannot load migrations from '{source}': {problem}")
     assert str(refused.value).isprintable()
+
+
+def test_what_the_system_refuses(here: Path) -> None:
+    """A file that cannot be read, and a folder that cannot be listed, are named."""
+    written(here, {"m/1_a.sql": ""})
+    (here / "m" / "2_b.sql").symlink_to("nowhere")
+
+    with pytest.raises(SourceNotFound, match=r"from 'm/2_b\.sql': FileNotFoundError: "):
+        load_migrations("m")
+    if os.geteuid():
+        (here / "m").chmod(0)
+        with pytest.raises(SourceNotFound, match="from 'm': PermissionError: "):
+            load_migrations("m")
 
 
 STRAY = "looks like a migration, but is of no known format; rename it or move it away"

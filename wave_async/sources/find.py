@@ -50,12 +50,11 @@ def _read(
 
 def _found(source: str | os.PathLike[str] | Traversable) -> Any:
     """Return a folder, or a list as it stands in somebody's code."""
-    if not isinstance(source, str | os.PathLike):
-        return Folder(source)
-    name, path = str(source), Path(source)
+    name = str(source)
+    path = Path(source) if isinstance(source, str | os.PathLike) else source
     if name and path.is_dir():
         return Folder(path)
-    if name and path.exists():
+    if name and path.is_file():
         return _listed(name, path)
     kind, separator, rest = name.partition(":")
     if kind == "package" and rest:
@@ -65,11 +64,11 @@ def _found(source: str | os.PathLike[str] | Traversable) -> Any:
     raise SourceNotFound(name, f"there is no such folder; {_HOW}")
 
 
-def _listed(source: str, path: Path) -> Any:
-    if path.suffix != ".py":
+def _listed(source: str, path: Traversable) -> Any:
+    if not source.endswith(".py"):
         raise SourceNotFound(source, f"it is a file, not a folder; {_HOW}")
     with theirs(source):
-        return getattr(run(str(path), path.read_text(encoding="utf-8-sig")), _LIST)
+        return getattr(run(source, path.read_text(encoding="utf-8-sig")), _LIST)
 
 
 def _packaged(source: str, name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wave_async.model.migration import Migration
 
-if TYPE_CHECKING:  # importing it takes longer than all of asyncclick's help
+if TYPE_CHECKING:  # it brings shutil and tempfile along
     from importlib.resources.abc import Traversable
 
 

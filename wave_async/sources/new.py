@@ -73,7 +73,8 @@ def _stamp(digits: str, now: datetime) -> int:
 
 def _root(source: str | None) -> Path:
     path = Path(source or "")
-    if not source or (not path.is_dir() and (path.exists() or ":" in source or path.suffix)):
+    named = ":" in (source or "") or path.suffix in {".py", ".sql"}
+    if not source or (not path.is_dir() and (path.exists() or named)):
         raise ConfigError("--migrations", source or "", "a folder, to write the new file into")
     return path
 
