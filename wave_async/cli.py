@@ -39,7 +39,7 @@ from wave_async.model.migration import Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
 from wave_async.runner import MigrationRunner
 from wave_async.sources.load import load_migrations
-from wave_async.sources.settings import Settings, read_settings
+from wave_async.sources.settings import read_settings, resolve_setup
 
 DATABASE = ".wave/state.db"
 PENDING_FOUND = 3
@@ -53,22 +53,24 @@ class Options:
 
     said: Mapping[str, Any]
 
-    def settings(self) -> Settings:
-        """Lay what was said over `[tool.wave]`."""
-        return read_settings()._replace(**self.said)
+    def settings(self) -> dict[str, Any]:
+        """Lay what was said over `[tool.wave]`, and that over the defaults."""
+        return {"database": DATABASE, **read_settings(), **self.said}
 
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""
         settings = self.settings()
         migrations: Iterable[Migration] = MIGRATIONS
-        if settings.migrations is not None:
+        if "migrations" in settings:
             migrations = load_migrations(
-                settings.migrations, format=settings.format, placeholders=settings.placeholders
+                settings["migrations"],
+                format=settings.get("format"),
+                placeholders=settings.get("placeholders"),
             )
-        if setup := settings.setup_function():
-            options["setup"] = setup
-        database = DATABASE if settings.database is None else settings.database
-        return MigrationRunner(database, migrations, config=MigrationConfig.from_env(), **options)
+        if "setup" in settings:
+            options["setup"] = resolve_setup(settings["setup"])
+        config = MigrationConfig.from_env()
+        return MigrationRunner(settings["database"], migrations, config=config, **options)
 
 
 @click.group()
@@ -241,7 +243,7 @@ async def new(options: Options, *, as_json: bool, description: str) -> None:
     from wave_async.sources.new import new_migration  # noqa: PLC0415 - only this command needs it
 
     settings = options.settings()
-    written = new_migration(settings.migrations, description, settings.format)
+    written = new_migration(settings.get("migrations"), description, settings.get("format"))
     if as_json:
         _print_json({"written": [str(path) for path in written]})
     else:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from wave_async.errors import ConfigError, InvalidFiles, SourceNotFound
 from wave_async.sources.imports import attribute, look_in
@@ -15,41 +14,31 @@ _TEXTS = ("database", "format", "migrations", "setup")
 _KEYS = (*_TEXTS, "placeholders")
 
 
-class Settings(NamedTuple):
-    """Where a database and its migrations are; None where nothing is said."""
+def read_settings() -> dict[str, Any]:
+    """Return `[tool.wave]` of the first pyproject.toml at or above the current directory.
 
-    database: str | None = None
-    migrations: str | None = None
-    format: str | None = None
-    placeholders: Mapping[str, str] = MappingProxyType({})
-    setup: str | None = None
-
-    def setup_function(self) -> Callable[..., Any] | None:
-        """Import what `setup` names as `module:function`; raises `ConfigError`."""
-        if self.setup is None:
-            return None
-        try:
-            found: Callable[..., Any] = attribute(self.setup)
-        except SourceNotFound as error:
-            raise _refused("setup", self.setup, f"module:function ({error.problem})") from error
-        if not callable(found):
-            raise _refused("setup", self.setup, "module:function")
-        return found
-
-
-def read_settings() -> Settings:
-    """Read `[tool.wave]` of the first pyproject.toml at or above the current directory.
-
-    Relative paths are taken from its folder, and modules are imported from there too. Without a
-    file, or a line that begins with `[tool.wave`, all settings are empty. Raises `InvalidFiles` for
-    what is not TOML, `ConfigError` for unknown keys and values of other types.
+    `database`, `migrations`, `format` and `setup` are texts, `placeholders` are a mapping; what is
+    not said is not there. Relative paths are made absolute from the file's folder, and modules are
+    imported from there too. A file without a line that begins with `[tool.wave` is not parsed.
+    Raises `InvalidFiles` for what is not TOML, `ConfigError` for unknown keys and other types.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (path := folder / "pyproject.toml").is_file():
             content = path.read_bytes()
-            return _settings(folder, _table(path, content)) if _TABLE in content else Settings()
-    return Settings()
+            return _settings(folder, _table(path, content)) if _TABLE in content else {}
+    return {}
+
+
+def resolve_setup(name: str) -> Callable[..., Any]:
+    """Import what `setup` names as `module:function`; raises `ConfigError`."""
+    try:
+        found: Callable[..., Any] = attribute(name)
+    except SourceNotFound as error:
+        raise _refused("setup", name, f"module:function ({error.problem})") from error
+    if not callable(found):
+        raise _refused("setup", name, "module:function")
+    return found
 
 
 def _table(path: Path, content: bytes) -> Mapping[str, Any]:
@@ -65,7 +54,7 @@ def _table(path: Path, content: bytes) -> Mapping[str, Any]:
     return table
 
 
-def _settings(folder: Path, table: Mapping[str, Any]) -> Settings:
+def _settings(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in table.items():
         if key not in _KEYS:
             raise _refused(key, value, f"only {', '.join(_KEYS)}")
@@ -81,7 +70,7 @@ def _settings(folder: Path, table: Mapping[str, Any]) -> Settings:
     found = dict(table)
     for key in found.keys() & {"database", "migrations"}:
         found[key] = _placed(folder, found[key])
-    return Settings(**found)
+    return found
 
 
 def _placed(folder: Path, path: str) -> str:
