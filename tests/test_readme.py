@@ -11,6 +11,8 @@ import pytest
 
 from wave_async.cli import cli
 from wave_async.config import MigrationConfig
+from wave_async.sources.detect import FORMATS
+from wave_async.sources.header import read_header
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,3 +70,20 @@ def test_every_variable_is_read(name: str) -> None:
     )
 
     assert name in read
+
+
+def test_every_format_is_explained() -> None:
+    """Each format has its line in the README and on its own page, and no other has one."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+
+    for text in (README, page):
+        table = text.partition("| format |")[2].partition("\n\n")[0]
+        assert set(FORMATS) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+
+
+def test_the_header_that_is_shown_can_be_read() -> None:
+    """The comment of the page is one that a file may have."""
+    line = re.findall(r"```sql\n(.*)\n```", (ROOT / "docs" / "formats.md").read_text())[0]
+    options = {"foreign_keys", "transaction", "legacy_alter_table", "cascade"}
+
+    assert options | {"irreversible", "description"} == set(read_header("a.sql", line).options)
