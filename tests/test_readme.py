@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from wave_async.sources.header import read_header
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-EXAMPLE, LIFESPAN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, LIFESPAN, FUNCTIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
@@ -43,6 +45,16 @@ def test_the_lifespan_migrates(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
     assert (tmp_path / "app.db").exists()
+
+
+def test_the_functions_run(tmp_path: Path) -> None:
+    """The functions of the README fill the table of its example."""
+    definitions, _, start = EXAMPLE.partition("async def main")
+    (tmp_path / "app.py").write_text(f"{definitions}\n{FUNCTIONS}\nasync def main{start}")
+    subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True)
+
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        assert [("ada",), ("bob",)] == connection.execute("SELECT name FROM users").fetchall()
 
 
 def test_two_commands_open_it() -> None:

@@ -422,10 +422,6 @@ OPTIONS_ARE = (
         ({"1_a.py": "x ="}, "'1_a.py': SyntaxError: "),
         ({"1_a.py": "raise SystemExit"}, "'1_a.py': SystemExit: "),
         ({"1_a.py": "up = 3"}, "'1_a.py': its up is neither SQL nor a function"),
-        (
-            {"1_a.py": "# wave: transaction=off\ndef up(connection): ..."},
-            "'1_a.py': its up has a function, which needs a transaction",
-        ),
         ({"1_a/up.sql": "", "1_a/metadata.toml": "="}, "'1_a/metadata.toml': it is not TOML: "),
         # drizzle's journal
         ({"meta/_journal.json": "{"}, "'meta/_journal.json': it is no journal: JSONDecodeError"),
