@@ -466,13 +466,121 @@ def test_migrations_of_ones_own(program: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["nothing", "no_such_module:ALL", "os:nothing", "os:sep:x", "math:pi", "string:digits"],
+    ["", "nothing", "no_such_module:ALL", "os:nothing", "os:sep:x", "math:pi", "string:digits"],
 )
 async def test_a_bad_source_is_one_line(source: str) -> None:
     """What is no list of migrations is refused before a database is made."""
     one_error(await wave("--migrations", source, "up"))
 
     assert {} == tree()
+
+
+def files(folder: str, **texts: str) -> None:
+    """Write SQL files into a folder."""
+    Path(folder).mkdir(parents=True)
+    for name, text in texts.items():
+        Path(folder, f"{name}.sql").write_text(text)
+
+
+def project(text: str) -> None:
+    """Write the pyproject.toml of the current directory."""
+    Path("pyproject.toml").write_text(text)
+
+
+async def test_migrations_of_a_folder() -> None:
+    """A folder is migrated up and down in the format that it has, or that is named."""
+    files("db", V1__a="CREATE TABLE a (x)", U2__b="CREATE TABLE b (x)")
+
+    assert "'U2__b.sql': an undo without its V" in one_error(await wave("--migrations", "db", "up"))
+    result = await wave("--migrations", "db", "--format", "refinery", "up")
+    assert "Applying migration 1: a\nApplying migration 2: b\n" in result.stdout
+    files("pairs", **{"1_a.up": "CREATE TABLE c (x)", "1_a.down": "DROP TABLE c"})
+    own = ("--database", "own.db", "--migrations", "pairs")
+    assert 0 == (await wave(*own, "up")).exit_code
+    assert "Rolling back migration 1: a\n" in (await wave(*own, "down", 0, "--yes")).stdout
+
+
+async def test_the_project_names_what_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option counts before its variable, that before `[tool.wave]`, that before a default."""
+    for name in ("project", "variable", "option"):
+        files(name, **{f"1_{name}": f"CREATE TABLE {name} (x)"})
+    project("[tool.wave]\nmigrations = 'project'\ndatabase = 'project.db'\nformat = 'single'\n")
+    monkeypatch.chdir("option")
+
+    assert "migration 1: project\n" in (await wave("up")).stdout
+    monkeypatch.chdir("..")
+    monkeypatch.setenv("WAVE_MIGRATIONS", "variable")
+    monkeypatch.setenv("WAVE_DATABASE", "variable.db")
+    assert "migration 1: variable\n" in (await wave("up")).stdout
+    said = ("--migrations", "option", "--database", "option.db")
+    assert "migration 1: option\n" in (await wave(*said, "up")).stdout
+    assert {"project.db", "variable.db", "option.db"} <= tree().keys()
+    assert "the format is single, not goose" in one_error(await wave("--format", "goose", "up"))
+
+
+async def test_placeholders_of_the_project() -> None:
+    """The values of flyway's placeholders stand in `[tool.wave.placeholders]`."""
+    files("db", V1__a="CREATE TABLE ${Name} (x)")
+    project("[tool.wave]\nmigrations = 'db'\nplaceholders = {name = 'filled'}\n")
+
+    assert 0 == (await wave("up")).exit_code
+    assert [("filled",)] == sql(HERE, "SELECT name FROM sqlite_schema WHERE name = 'filled'")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[tool.wave]\nname = 3", "tool.wave.name='3' is not valid; allowed: only "),
+        ("[tool.wave]\nsetup = 'os:nothing'", "tool.wave.setup='os:nothing' is not valid; "),
+        ("[tool.wave", "pyproject.toml': it is not TOML: "),
+    ],
+)
+async def test_a_bad_project_is_one_line(text: str, sentence: str) -> None:
+    """What `[tool.wave]` cannot mean is refused before a database is made."""
+    project(text)
+
+    assert sentence in one_error(await wave("up"))
+    assert ["pyproject.toml"] == list(tree())
+
+
+async def test_new() -> None:
+    """`new` writes the next file in the folder's own form and says where."""
+    files("db", **{"0001_a.up": "", "0001_a.down": ""})
+    db = ("--migrations", "db")
+
+    result = await wave(*db, "new", "add users")
+    assert "db/0002_add_users.up.sql\ndb/0002_add_users.down.sql\n" == result.stdout
+    assert (0, "") == (result.exit_code, result.stderr)
+    said = json.loads((await wave(*db, "new", "--json", "add log")).stdout)
+    assert {"written": ["db/0003_add_log.up.sql", "db/0003_add_log.down.sql"]} == said
+    first = await wave("--migrations", "other", "--format", "drizzle", "new", "init")
+    assert "other/0000_init.sql\n" == first.stdout
+
+
+@pytest.mark.parametrize("source", [[], ["--migrations", "app:LIST"], ["--migrations", "a.sql"]])
+async def test_new_needs_a_folder(source: list[str]) -> None:
+    """Where migrations are not files of a folder nothing is written."""
+    assert "allowed: a folder, to write the" in one_error(await wave(*source, "new", "add users"))
+    assert {} == tree()
+
+
+def test_who_has_no_files_does_not_pay_for_them() -> None:
+    """With Wave's own migrations neither a format nor TOML is imported."""
+    code = (
+        "import sys; before = {*sys.modules}; from wave_async.cli import main\n"
+        "try: main()\nfinally: print(*{*sys.modules} - before, sep='\\n', file=sys.stderr)"
+    )
+    project("[project]\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "migrate", "status"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    costly = {"wave_async.sources.find", "wave_async.sources.new", "tomllib", "importlib.resources"}
+    assert set() == costly & set(ended.stderr.splitlines())
 
 
 def test_a_source_that_wants_to_exit_is_one_line() -> None:
@@ -691,7 +799,14 @@ def test_version() -> None:
     ("arguments", "named"),
     [
         ([], ["migrate"]),
-        (["migrate"], ["status", "up", "down", "validate", "WAVE_DATABASE", "WAVE_MIGRATIONS"]),
+        (
+            ["migrate"],
+            [
+                *("status", "up", "down", "validate", "new", "--format"),
+                *("WAVE_DATABASE", "WAVE_MIGRATIONS", ".wave/state.db", "[tool.wave]"),
+            ],
+        ),
+        (["migrate", "new"], ["DESCRIPTION", "--json"]),
         (["migrate", "status"], ["--check", "--json"]),
         (["migrate", "up"], ["TARGET_VERSION", "--out-of-order", "--json"]),
         (["migrate", "down"], ["TARGET_VERSION", "--yes", "--json"]),

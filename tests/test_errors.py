@@ -23,6 +23,7 @@ from wave_async.errors import (
     DatabaseUnusable,
     DuplicateVersion,
     ForeignBookkeeping,
+    InvalidFiles,
     InvalidMigration,
     InvalidPath,
     InvalidRecord,
@@ -79,6 +80,14 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         VersionGap(3, 5),
         "migration 3 is missing before 5; versions are numbered without gaps",
+    ),
+    (
+        InvalidFiles(("1_a.sql", "2_b'.sql"), "formats are mixed in one folder: single, goose"),
+        "'1_a.sql', \"2_b'.sql\": formats are mixed in one folder: single, goose",
+    ),
+    (
+        InvalidFiles(tuple("abcdefg"), "not in meta/_journal.json"),
+        "'a', 'b', 'c', 'd', 'e' and 2 more: not in meta/_journal.json",
     ),
     (
         SourceNotFound("app:LIST", "ModuleNotFoundError: No module named 'app'"),

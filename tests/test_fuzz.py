@@ -42,6 +42,7 @@ from wave_async import (
 from wave_async.errors import (
     ChecksumMismatch,
     DatabaseLocked,
+    HistoryError,
     InvalidScript,
     InvalidTarget,
     Irreversible,
@@ -296,6 +297,10 @@ class Writer:
 
     def script(self, mark: str) -> str:
         """Write a table, and some statements after it."""
+        return self.laid_out(self.statements(), mark)
+
+    def statements(self) -> list[Tokens]:
+        """Write the tokens of a table, and of some statements after it."""
         kinds = [self._table, self._insert, self._update, self._delete, self._index, self._view]
         kinds += [
             self._trigger,
@@ -307,11 +312,15 @@ class Writer:
         ]
         statements = [self._table()]
         statements += [self._one(kinds)() for _ in range(self._draw(st.integers(0, 7)))]
+        return [self._spelt(statement) for statement in statements]
+
+    def laid_out(self, statements: Iterable[Tokens], mark: str = "") -> str:
+        """Put comments and white space between tokens, and empty statements between statements."""
         text = self._one(["", "\ufeff", "\n-- first\n", ";;"])
         for statement in statements:
             text += (
                 mark
-                + self._laid_out(statement)
+                + self._spaced(statement)
                 + ";"
                 + self._one(["", "\n", *LAYOUT, ";", " ; ;\r\n"])
             )
@@ -322,16 +331,20 @@ class Writer:
     def _one(self, of: Iterable[Any]) -> Any:
         return self._draw(st.sampled_from(list(of)))
 
-    def _laid_out(self, statement: Tokens) -> str:
-        text, case = "", self._one([str.upper, str.lower, str.title])
+    def _spelt(self, statement: Tokens) -> Tokens:
+        case = self._one([str.upper, str.lower, str.title])
+        keywords = [t.isascii() and t.isalpha() and t.isupper() for t in statement]
+        return [case(t) if k else t for t, k in zip(statement, keywords, strict=True)]
+
+    def _spaced(self, statement: Tokens) -> str:
+        text = ""
         layout = cycle(self._draw(st.lists(st.sampled_from(LAYOUT), min_size=1, max_size=4)))
         for token in statement:
             if text and not (text.endswith(("(", ",", ";")) or token in "(),;"):
                 text += next(layout)
             elif text:
                 text += next(layout).replace(" ", "")
-            keyword = token.isascii() and token.isalpha() and token.isupper()
-            text += case(token) if keyword else token
+            text += token
         return text
 
     def _name(self) -> str:
@@ -524,6 +537,32 @@ def test_a_byte_order_mark_before_any_statement(script: str) -> None:
             single.execute(sql).fetchall()
 
         assert expected == dump(single)
+
+
+@FUZZ
+@given(st.data())
+def test_only_tokens_count(data: st.DataObject) -> None:
+    """A record stays valid however its script is laid out anew, and not with any other token."""
+    writer = Writer(data.draw)
+    statements = writer.statements()
+    row = _recorded(Entry(Migration(1, "m", writer.laid_out(statements))))
+
+    def problems() -> list[HistoryError]:
+        script = Migration(1, "m", writer.laid_out(statements))
+        return list(plan.problems(Catalogue([script]), [row], Rules()))
+
+    assert [] == problems()
+
+    statement = data.draw(st.sampled_from(statements))
+    place = data.draw(st.sampled_from([n for n, token in enumerate(statement) if token != ";"]))
+    other = data.draw(st.sampled_from(["", "x", "'x'", ",", ")", "0", *chain(*statements)]))
+    assume(other != ";" and _unix(other) != _unix(statement[place]))
+    statement[place] = other
+    assert [ChecksumMismatch] == [type(problem) for problem in problems()]
+
+
+def _unix(token: str) -> str:
+    return token.replace("\r\n", "\n")
 
 
 # --- Plans -------------------------------------------------------------------------------------

@@ -20,13 +20,14 @@ LONGEST_BODY = 45
 
 CORE = {"errors", "model"}
 BELOW_MANAGER = CORE | {"database"}
-BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "startup"}
+BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "sources", "startup"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
     "config": CORE,
     "definitions": CORE,
     "database": CORE,
+    "sources": CORE,
     "manager": BELOW_MANAGER,
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},

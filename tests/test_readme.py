@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from wave_async.cli import cli
 from wave_async.config import MigrationConfig
+from wave_async.sources.detect import FORMATS
+from wave_async.sources.header import read_header
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-EXAMPLE, LIFESPAN = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, LIFESPAN, FUNCTIONS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
@@ -43,6 +47,16 @@ def test_the_lifespan_migrates(tmp_path: Path) -> None:
     assert (tmp_path / "app.db").exists()
 
 
+def test_the_functions_run(tmp_path: Path) -> None:
+    """The functions of the README fill the table of its example."""
+    definitions, _, start = EXAMPLE.partition("async def main")
+    (tmp_path / "app.py").write_text(f"{definitions}\n{FUNCTIONS}\nasync def main{start}")
+    subprocess.run([sys.executable, "app.py"], cwd=tmp_path, check=True)
+
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        assert [("ada",), ("bob",)] == connection.execute("SELECT name FROM users").fetchall()
+
+
 def test_two_commands_open_it() -> None:
     """The first block holds the two commands for a fresh machine, alone and nothing else."""
     block = README.partition("```sh\n")[2].partition("```")[0].splitlines()
@@ -68,3 +82,20 @@ def test_every_variable_is_read(name: str) -> None:
     )
 
     assert name in read
+
+
+def test_every_format_is_explained() -> None:
+    """Each format has its line in the README and on its own page, and no other has one."""
+    page = (ROOT / "docs" / "formats.md").read_text()
+
+    for text in (README, page):
+        table = text.partition("| format |")[2].partition("\n\n")[0]
+        assert set(FORMATS) == set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+
+
+def test_the_header_that_is_shown_can_be_read() -> None:
+    """The comment of the page is one that a file may have."""
+    line = re.findall(r"```sql\n(.*)\n```", (ROOT / "docs" / "formats.md").read_text())[0]
+    options = {"foreign_keys", "transaction", "legacy_alter_table", "cascade"}
+
+    assert options | {"irreversible", "description"} == set(read_header("a.sql", line).options)

@@ -1,9 +1,8 @@
-"""A manager opened from a path: what it adds is the configuration, the source and the closing."""
+"""A manager opened from a path: what it adds is the configuration and the closing."""
 
 from __future__ import annotations
 
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from conftest import numbered
 
 from wave_async import MigrationConfig, MigrationRunner, errors
 from wave_async.definitions import MIGRATIONS
-from wave_async.runner import load_migrations
 
 
 def sql(path: Path, text: str) -> list[Any]:
@@ -115,54 +113,3 @@ async def test_a_busy_database_is_an_error_after_the_lock_timeout(path: Path) ->
         ) as runner:
             with pytest.raises(errors.DatabaseLocked, match="database is locked"):
                 await runner.migrate_up()
-
-
-# Where migrations come from.
-
-
-@pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write a module into the current directory under a name that no other test has."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
-    name = f"source_{tmp_path.name}"
-    (tmp_path / f"{name}.py").write_text(
-        "from wave_async import Migration\n"
-        "LISTED = [Migration(1, 'One', ''), Migration(2, 'Two', '')]\n"
-        "GENERATED = (m for m in LISTED)\n"
-        "NUMBER = 7\n"
-    )
-    (tmp_path / f"{name}_broken.py").write_text("raise ValueError('first\\nsecond')\n")
-    return name
-
-
-@pytest.mark.parametrize("attribute", ["LISTED", "GENERATED"])
-def test_migrations_are_loaded_from_the_current_directory(source: str, attribute: str) -> None:
-    """Any iterable of migrations will do."""
-    assert ["One", "Two"] == [m.description for m in load_migrations(f"{source}:{attribute}")]
-
-
-@pytest.mark.parametrize(
-    ("named", "problem"),
-    [
-        ("", "name them as module:attribute"),
-        ("{source}", "name them as module:attribute"),
-        ("{source}:", "name them as module:attribute"),
-        (":LISTED", "name them as module:attribute"),
-        ("no_such_module:LISTED", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("{source}:NOTHING", "AttributeError: "),
-        ("{source}:NUMBER", "TypeError: 'int' object is not iterable"),
-        ("{source}_broken:LISTED", r"ValueError: first\\nsecond"),
-        ("..:LISTED", "TypeError: "),
-    ],
-)
-def test_a_bad_source_is_one_line(source: str, named: str, problem: str) -> None:
-    """What cannot be imported, or is no list, is said in one line that names it."""
-    named = named.format(source=source)
-
-    with pytest.raises(errors.SourceNotFound) as caught:
-        load_migrations(named)
-
-    assert str(caught.value).startswith(f"cannot load migrations from {named!r}: ")
-    assert problem.replace("\\\\", "\\") in str(caught.value)
-    assert str(caught.value).isprintable()

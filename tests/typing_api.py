@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
 from pathlib import Path
 from typing import assert_never, assert_type
 
@@ -28,6 +29,7 @@ from wave_async import (
     WaveError,
     errors,
     lifespan,
+    load_migrations,
     migrate_on_startup,
     rebuild_table,
 )
@@ -36,6 +38,11 @@ migrations = [
     Migration(1, "Add users", "CREATE TABLE users (id INTEGER PRIMARY KEY)", "DROP TABLE users"),
     Migration(version=2, description="Add nothing", up=""),
 ]
+
+
+loaded = load_migrations("db/migrations", format="flyway", placeholders={"schema": "main"})
+loaded += load_migrations(Path("db/migrations")) + load_migrations(files("app"))
+assert_type(loaded, tuple[Migration, ...])
 
 
 def rebuild(connection: sqlite3.Connection) -> None:

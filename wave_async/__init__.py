@@ -10,6 +10,7 @@ from wave_async.model.events import Event, StepFinished, StepStarted, WaitingFor
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, State, Status
 from wave_async.runner import MigrationRunner
+from wave_async.sources.load import load_migrations
 from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "WaveError",
     "errors",
     "lifespan",
+    "load_migrations",
     "migrate_on_startup",
     "rebuild_table",
 ]

@@ -12,7 +12,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,12 +33,15 @@ import asyncclick as click
 
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
-from wave_async.errors import ConfirmationRequired, WaveError, local_time, printable
+from wave_async.errors import ConfigError, ConfirmationRequired, WaveError, local_time, printable
 from wave_async.model.events import Event, StepStarted, WaitingForLock
-from wave_async.model.migration import Step
+from wave_async.model.migration import Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
-from wave_async.runner import MigrationRunner, load_migrations
+from wave_async.runner import MigrationRunner
+from wave_async.sources.load import load_migrations
+from wave_async.sources.settings import read_settings, resolve_setup
 
+DATABASE = ".wave/state.db"
 PENDING_FOUND = 3
 _MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
 _SIGNALS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
@@ -38,17 +49,30 @@ _SIGNALS = {signal.SIGINT: "Interrupted", signal.SIGTERM: "Terminated"}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was said before the command."""
+    """What was said before the command, by its options or their variables."""
 
-    database: str
-    source: str | None
+    said: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Lay what was said over `[tool.wave]`, and that over the defaults."""
+        return {"database": DATABASE, **read_settings(), **self.said}
 
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""
-        migrations = load_migrations(self.source) if self.source else MIGRATIONS
-        return MigrationRunner(
-            self.database, migrations, config=MigrationConfig.from_env(), **options
-        )
+        settings = self.settings()
+        migrations: Iterable[Migration] = MIGRATIONS
+        if "migrations" not in settings and "format" in settings:
+            raise ConfigError("--format", settings["format"], "only for migrations in files")
+        if "migrations" in settings:
+            migrations = load_migrations(
+                settings["migrations"],
+                format=settings.get("format"),
+                placeholders=settings.get("placeholders"),
+            )
+        if "setup" in settings:
+            options["setup"] = resolve_setup(settings["setup"])
+        config = MigrationConfig.from_env()
+        return MigrationRunner(settings["database"], migrations, config=config, **options)
 
 
 @click.group()
@@ -62,23 +86,25 @@ def cli() -> None:
     "--database",
     metavar="PATH",
     envvar="WAVE_DATABASE",
-    default=".wave/state.db",
-    show_default=True,
     show_envvar=True,
-    help="The database.",
+    help=f"The database; {DATABASE} if not given.",
 )
 @click.option(
     "--migrations",
-    "source",
     metavar="SOURCE",
     envvar="WAVE_MIGRATIONS",
     show_envvar=True,
-    help="Where the migrations are, as module:attribute; Wave's own if not given.",
+    help="Where the migrations are: a folder, a .py file with MIGRATIONS, package:NAME or "
+    "module:attribute; Wave's own if not given.",
 )
+@click.option("--format", metavar="NAME", help="The format of a folder, if not to be found out.")
 @click.pass_context
-def migrate(context: click.Context, database: str, source: str | None) -> None:
-    """Look at the version of a database, and change it."""
-    context.obj = Options(database, source)
+def migrate(context: click.Context, /, **said: str | None) -> None:
+    """Look at the version of a database, and change it.
+
+    What is not given is taken from [tool.wave] of the nearest pyproject.toml.
+    """
+    context.obj = Options({name: text for name, text in said.items() if text is not None})
 
 
 class _ReaderGone(Exception):
@@ -210,6 +236,21 @@ async def validate(options: Options, *, as_json: bool) -> None:
         print("Migration integrity check passed")
     else:
         print("Migration integrity check skipped (WAVE_SKIP_MIGRATION_VALIDATION is true)")
+
+
+@command
+@click.argument("description")
+async def new(options: Options, *, as_json: bool, description: str) -> None:
+    """Write the next migration file of a folder, as those before it."""
+    from wave_async.sources.new import new_migration  # noqa: PLC0415 - only this command needs it
+
+    settings = options.settings()
+    written = new_migration(settings.get("migrations"), description, settings.get("format"))
+    if as_json:
+        _print_json({"written": [str(path) for path in written]})
+    else:
+        for path in written:
+            print(printable(str(path), longest=4000))
 
 
 def _status_lines(status: Status) -> Iterable[str]:

@@ -8,7 +8,8 @@ WaveError
 │   ├── InvalidScript         a script cannot be read as SQL
 │   ├── DuplicateVersion      two migrations have one version
 │   ├── VersionGap            a version is missing in the list
-│   └── SourceNotFound        the migrations cannot be imported
+│   ├── InvalidFiles          files cannot be read as migrations
+│   └── SourceNotFound        there are no migrations where they should be
 ├── HistoryError              what the database records contradicts the list
 │   ├── NewerDatabase         it holds versions above everything this code knows
 │   ├── UnknownMigration      it holds a version that this code does not have
@@ -48,6 +49,7 @@ from itertools import islice
 from typing import dataclass_transform
 
 LONGEST_TEXT = 300
+_SHOWN_FILES = 5
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
@@ -177,8 +179,20 @@ class VersionGap(DefinitionError):
         )
 
 
+class InvalidFiles(DefinitionError):
+    """Raised when files cannot be read as migrations; `files` are relative to their folder."""
+
+    files: tuple[str, ...]
+    problem: str
+
+    def sentence(self) -> str:
+        named = ", ".join(quoted(file) for file in self.files[:_SHOWN_FILES])
+        more = len(self.files) - _SHOWN_FILES
+        return f"{named}{f' and {more} more' if more > 0 else ''}: {self.problem}"
+
+
 class SourceNotFound(DefinitionError):
-    """Raised when the migrations named on the command line cannot be imported."""
+    """Raised when there are no migrations where they were said to be."""
 
     source: str
     problem: str

@@ -1,13 +1,10 @@
-"""A manager opened from a path and a source of migrations, as the command line needs it."""
+"""A manager opened from a path, as the command line needs it."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,29 +12,10 @@ from wave_async.config import MigrationConfig
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
-from wave_async.errors import SourceNotFound
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Migration, Step
 from wave_async.model.plan import Plan, Status
-
-
-def load_migrations(source: str) -> tuple[Migration, ...]:
-    """Import migrations named as `module:attribute`, from the current directory too.
-
-    Raises `SourceNotFound` where that cannot be imported or is no list of migrations.
-    """
-    module, separator, attribute = source.partition(":")
-    if not (module and separator and attribute):
-        raise SourceNotFound(source, "name them as module:attribute")
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` has it
-        sys.path.insert(0, here)
-    try:
-        found = getattr(import_module(module), attribute)
-        return tuple(found)
-    except (Exception, SystemExit) as error:  # the module is somebody else's code
-        raise SourceNotFound(source, f"{type(error).__name__}: {error}") from error
 
 
 class MigrationRunner:

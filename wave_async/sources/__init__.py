@@ -1,0 +1,1 @@
+"""Files on disk, in a package or in a zip, of whatever tool, turned into `Migration` values."""
