@@ -7,7 +7,7 @@ from wave_async.database.rebuild import rebuild_table
 from wave_async.errors import WaveError
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, StepFinished, StepStarted, WaitingForLock
-from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
+from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, State, Status
 from wave_async.runner import MigrationRunner
 from wave_async.sources.load import load_migrations
@@ -17,6 +17,7 @@ __all__ = [
     "AppliedMigration",
     "Direction",
     "Event",
+    "LogEntry",
     "Migration",
     "MigrationConfig",
     "MigrationManager",

@@ -22,7 +22,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -35,7 +35,7 @@ from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import ConfigError, ConfirmationRequired, WaveError, local_time, printable
 from wave_async.model.events import Event, StepStarted, WaitingForLock
-from wave_async.model.migration import Migration, Step
+from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
 from wave_async.runner import MigrationRunner
 from wave_async.sources.load import load_migrations
@@ -253,6 +253,25 @@ async def new(options: Options, *, as_json: bool, description: str) -> None:
             print(printable(str(path), longest=4000))
 
 
+@command
+async def log(options: Options, *, as_json: bool) -> None:
+    """Show what was done to the database, by whom and how it went."""
+    async with options.runner() as runner:
+        entries = await runner.log()
+    if as_json:
+        _print_json({"database": runner.database, "log": [_log_document(e) for e in entries]})
+        return
+    for entry in entries:
+        who = f"{entry.tool}, {entry.host}, process {entry.pid}"
+        what = entry.action if entry.version is None else f"{entry.action} {entry.version}"
+        about = f"{what}: {entry.outcome} in {entry.duration:.3f} s ({who})"
+        print(f"{local_time(int(entry.started_at))} {printable(about)}")
+
+
+def _log_document(entry: LogEntry) -> dict[str, Any]:
+    return {**asdict(entry), "started_at": _utc(entry.started_at)}
+
+
 def _status_lines(status: Status) -> Iterable[str]:
     yield f"Current schema version: {status.current_version}"
     yield ""
@@ -295,7 +314,7 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
     }
 
 
-def _utc(seconds: int) -> str:
+def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 

@@ -28,6 +28,8 @@ class MigrationConfig:
     """WAVE_SKIP_MIGRATION_VALIDATION: true leaves checksums uncompared."""
     max_version: int = 0
     """WAVE_MAX_MIGRATION_VERSION: nothing above it is applied; 0 means no limit."""
+    log: bool = True
+    """WAVE_MIGRATION_LOG: false keeps no schema_migrations_log."""
     lock_timeout: float | None = None
     """WAVE_LOCK_TIMEOUT: seconds to wait for another process; None leaves it to the caller."""
 
@@ -42,6 +44,7 @@ class MigrationConfig:
             auto_migrate=_boolean(environ, "WAVE_AUTO_MIGRATE", default=True),
             skip_validation=_boolean(environ, "WAVE_SKIP_MIGRATION_VALIDATION", default=False),
             max_version=_version(environ, "WAVE_MAX_MIGRATION_VERSION"),
+            log=_boolean(environ, "WAVE_MIGRATION_LOG", default=True),
             lock_timeout=_seconds(environ, "WAVE_LOCK_TIMEOUT"),
         )
 

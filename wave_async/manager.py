@@ -9,9 +9,10 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 
-from wave_async.database import history
+from wave_async.database import history, log
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.history import History
+from wave_async.database.log import Log
 from wave_async.database.requests import Program, Query, T
 from wave_async.database.schema import SchemaReader, replay
 from wave_async.database.walk import Walk, consistently, fixed, load, mark, untracked
@@ -19,12 +20,22 @@ from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.events import Event, WaitingForLock
-from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
+from wave_async.model.migration import (
+    Action,
+    AppliedMigration,
+    Direction,
+    LogEntry,
+    Migration,
+    Step,
+)
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.schema import fitting_version
 from wave_async.model.script import parse
 
 logger = logging.getLogger("wave_async")
+
+_Look = Callable[[], Program[tuple[Entry, ...] | None]]
+"""Finds the migrations that are to be recorded, or None."""
 
 
 class _Untracked(Exception):
@@ -40,7 +51,8 @@ class MigrationManager:
 
     `migrations` are numbered from their first version without gaps, or by timestamps.
     `max_version` limits what is applied (0: no limit); `validate_checksums=False` accepts edited
-    migrations; `allow_out_of_order=True` applies pending versions below applied ones.
+    migrations; `allow_out_of_order=True` applies pending versions below applied ones; `log=False`
+    keeps no `schema_migrations_log`.
     `lock_timeout` is how many seconds to wait while another process holds the database and its
     history does not move; waiting for the pool never times out. `statement_timeout` ends a
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
@@ -59,6 +71,7 @@ class MigrationManager:
         max_version: int = 0,
         validate_checksums: bool = True,
         allow_out_of_order: bool = False,
+        log: bool = True,
         lock_timeout: float = LOCK_TIMEOUT,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -66,6 +79,7 @@ class MigrationManager:
         self._pool = pool
         self._migrations = tuple(migrations)
         self._rules = Rules(max_version, validate_checksums, allow_out_of_order)
+        self._log = Log(log)
         self._lock_timeout = lock_timeout
         self._statement_timeout = inf if statement_timeout is None else statement_timeout
         self._run = partial(
@@ -151,7 +165,7 @@ class MigrationManager:
             return await self._migrate_up(catalogue, target, adopt=True)
         except _Untracked:
             proof = await self._proof(catalogue)
-            adopted = await self._run(partial(mark, proof, self._lock_timeout), judge=proof)
+            adopted = await self._run(self._marking(proof, Action.SKIP), judge=proof)
             done = await self._migrate_up(catalogue, target, adopt=False)
             return replace(done, adopted=_steps(Direction.UP, adopted or ()))
 
@@ -164,7 +178,7 @@ class MigrationManager:
         `DatabaseLocked`.
         """
         first = self._rollback(await self._proven(), target)
-        walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
+        walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout, self._log)
 
         def judge() -> Program[list[Entry] | None]:
             return first((yield from _read())) or None
@@ -183,8 +197,12 @@ class MigrationManager:
             found = yield from history.read()
             return plan.unmarked(catalogue, found.applied, version, self._rules) or None
 
-        marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
+        marked = await self._run(self._marking(unmarked, Action.BASELINE), judge=unmarked)
         return _steps(Direction.UP, marked or ())
+
+    async def log(self) -> tuple[LogEntry, ...]:
+        """Return what was done to the database, the oldest first; empty where there is no log."""
+        return await self._asked(log.read)
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self._pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -196,6 +214,9 @@ class MigrationManager:
             return decide((yield from _read()))
 
         return await self._pool.ask(program, patience=self._lock_timeout)
+
+    def _marking(self, look: _Look, action: Action) -> Callable[[], Program[tuple[Entry, ...]]]:
+        return partial(mark, look, self._lock_timeout, action, self._log)
 
     def _rollback(self, catalogue: Catalogue, target: int) -> Callable[[History], list[Entry]]:
         return lambda found: plan.down(catalogue, found.applied, target, self._rules)
@@ -237,7 +258,7 @@ class MigrationManager:
             verdict = (self._pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
-            steps = yield from Walk(Direction.UP, choose, self._lock_timeout).program()
+            steps = yield from Walk(Direction.UP, choose, self._lock_timeout, self._log).program()
             self._up_to_date = None if steps else verdict
             return steps
 
@@ -246,7 +267,7 @@ class MigrationManager:
 
         return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 
-    async def _proof(self, catalogue: Catalogue) -> Callable[[], Program[tuple[Entry, ...] | None]]:
+    async def _proof(self, catalogue: Catalogue) -> _Look:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
         async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:

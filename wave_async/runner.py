@@ -14,7 +14,7 @@ from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
-from wave_async.model.migration import Migration, Step
+from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status
 
 
@@ -47,6 +47,7 @@ class MigrationRunner:
             migrations,
             max_version=self._config.max_version,
             validate_checksums=not self._config.skip_validation,
+            log=self._config.log,
             allow_out_of_order=allow_out_of_order,
             lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
             statement_timeout=statement_timeout,
@@ -72,6 +73,10 @@ class MigrationRunner:
     async def status(self) -> Status:
         """Return where every migration stands."""
         return await self._manager.status()
+
+    async def log(self) -> tuple[LogEntry, ...]:
+        """Return what was done to the database, the oldest first."""
+        return await self._manager.log()
 
     async def validate(self) -> bool:
         """Compare the history with the migrations; False says that checksums were not compared."""

@@ -60,6 +60,7 @@ async def migrate_on_startup(
         migrations,
         max_version=config.max_version,
         validate_checksums=not config.skip_validation,
+        log=config.log,
         lock_timeout=STARTUP_LOCK_TIMEOUT if config.lock_timeout is None else config.lock_timeout,
         on_event=on_event,
     )

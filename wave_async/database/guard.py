@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 
-from wave_async.database.history import TABLE
+from wave_async.database import history, log
 from wave_async.database.requests import Program
 from wave_async.errors import StatementRefused
 
@@ -77,6 +77,9 @@ _PRAGMA_REASONS = {
     "writable_schema": _BYPASS,
 }
 
+_BOOKS = frozenset({history.TABLE, log.TABLE})
+_NAMES = rf"(?:{'|'.join(sorted(_BOOKS))})"
+
 # What names the bookkeeping as the object or, in the second place, as the table it belongs to.
 _WRITES = frozenset(
     {
@@ -105,8 +108,8 @@ _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
 _VACUUM = re.compile(rf"(?:{_GAP})?VACUUM\b(?P<into>.*\bINTO\b)?", re.IGNORECASE | re.DOTALL)
 _HIDDEN_WRITE = re.compile(
     # the new name of a table, and what a trigger will do once the guard is down
-    rf"(?:{_GAP})?(?:ALTER\b.*\bRENAME{_GAP}TO(?:{_GAP})?[\"'`\[]?{TABLE}\b"
-    rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{TABLE}\b)",
+    rf"(?:{_GAP})?(?:ALTER\b.*\bRENAME{_GAP}TO(?:{_GAP})?[\"'`\[]?{_NAMES}\b"
+    rf"|CREATE{_GAP}(?:TEMP(?:ORARY)?{_GAP})?TRIGGER\b.*\b{_NAMES}\b)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -116,7 +119,7 @@ def look(sql: str) -> Program[None]:
     yield from ()
     if vacuum := _VACUUM.match(sql):
         raise StatementRefused("VACUUM", _OTHER_FILES if vacuum["into"] else _OUTSIDE)
-    if TABLE in sql.lower() and _HIDDEN_WRITE.match(sql):
+    if history.TABLE in sql.lower() and _HIDDEN_WRITE.match(sql):
         raise _bookkeeping()
 
 
@@ -163,7 +166,7 @@ class Guard:
         return sqlite3.SQLITE_OK if self.refusal is None else sqlite3.SQLITE_DENY
 
     def _refusal(self, action: int, first: str, second: str) -> StatementRefused | None:
-        if action in _WRITES and TABLE in (first.lower(), second.lower()):
+        if action in _WRITES and not _BOOKS.isdisjoint((first.lower(), second.lower())):
             return _bookkeeping()
         match action:
             case sqlite3.SQLITE_TRANSACTION:
@@ -185,4 +188,4 @@ class Guard:
 
 
 def _bookkeeping() -> StatementRefused:
-    return StatementRefused(f"writing, changing or shadowing {TABLE}", _BOOKKEEPING)
+    return StatementRefused(f"writing, changing or shadowing {history.TABLE}", _BOOKKEEPING)

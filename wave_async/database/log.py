@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from wave_async.database.requests import BeginWrite, Execute, Program, Query, Rollback
+from wave_async.errors import WaveError
 from wave_async.model.migration import Action, LogEntry
 from wave_async.version import VERSION
 
@@ -61,14 +62,14 @@ class Log:
                 return
 
     def append_failure(
-        self, action: Action, version: int, started: float, reason: str
+        self, action: Action, version: int, started: float, error: WaveError
     ) -> Program[None]:
         """Add what failed and was rolled back, where there is a log and nobody holds the lock."""
         if not self.on or not (yield Query(FIND)):
             return
         try:
             if (yield BeginWrite(0)):
-                yield Execute(APPEND, _row(action, version, None, started, reason))
+                yield Execute(APPEND, _row(action, version, None, started, error.sentence()))
                 yield Execute("COMMIT")
         except sqlite3.Error:
             return

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from wave_async.database import guard, history, keys
+from wave_async.database.log import Log
 from wave_async.database.requests import (
     BeginWrite,
     Call,
@@ -26,7 +27,7 @@ from wave_async.database.session import TELL_AFTER
 from wave_async.errors import DatabaseLocked, MigrationFailed, TransactionEnded, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import StepFinished, StepStarted, WaitingForLock
-from wave_async.model.migration import Direction
+from wave_async.model.migration import Action, Direction
 from wave_async.model.script import Statement
 from wave_async.model.work import Function
 
@@ -79,23 +80,21 @@ def _attempt(
         yield Rollback()  # whatever was not committed
 
 
-def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
-    """Run one migration and its record inside the transaction that is open, and commit both.
+def migrate(entry: Entry, direction: Direction) -> Program[None]:
+    """Run one migration inside the transaction that is open; its record and COMMIT come after it.
 
     Raises `MigrationFailed`; its cause is the database's error, what a function raised, or one of
     ours: `StatementRefused`, `CascadeRefused`, `KeysViolated`, `TransactionEnded`.
     """
-    failed, keys_on = blame(entry, direction), entry.keys_on(direction)
+    keys_on = entry.keys_on(direction)
     yield Report(StepStarted(entry.step(direction)))
     before = None if keys_on else (yield from keys.violations_before())
-    if not tracked:
-        yield from _own(Execute(history.CREATE), failed)
     yield from run(entry, direction)
     try:
         yield from keys.check(before)
     except Exception as error:
-        raise failed(None, None, "PRAGMA foreign_key_check", _reason(error)) from error
-    yield from record(entry, direction, tracked=True)
+        statement = "PRAGMA foreign_key_check"
+        raise blame(entry, direction)(None, None, statement, _reason(error)) from error
 
 
 def outside(entry: Entry, direction: Direction) -> Program[None]:
@@ -108,8 +107,13 @@ def outside(entry: Entry, direction: Direction) -> Program[None]:
         yield from _run_step(statement, blame(entry, direction), _look_away, transaction=False)
 
 
-def record(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
-    """Write the record of a migration inside the transaction that is open, and commit."""
+def record(
+    entry: Entry, direction: Direction, log: Log, started: float, *, tracked: bool
+) -> Program[None]:
+    """Write the record of a migration inside the transaction that is open, and commit.
+
+    The log gets its row too; `started` is in seconds since 1970.
+    """
     failed = blame(entry, direction)
     if not tracked:
         yield from _own(Execute(history.CREATE), failed)
@@ -117,6 +121,7 @@ def record(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None
         yield from _own(Execute(history.RECORD, entry.row), failed)
     else:
         yield from _own(Execute(history.FORGET, (entry.version,)), failed)
+    yield from log.append(Action(direction.value), entry.version, entry.checksum, started)
     yield from _own(Execute("COMMIT"), failed)
     yield Report(StepFinished(entry.step(direction)))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from time import time
 
 from wave_async.database import guard, history, step
 from wave_async.database.history import History
+from wave_async.database.log import Log
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
 from wave_async.errors import MigrationFailed, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
-from wave_async.model.migration import Direction, Step
+from wave_async.model.migration import Action, Direction, Step
 from wave_async.model.script import Script
 
 Choice = Callable[[History, int], Iterable[Entry]]
@@ -29,10 +31,11 @@ class Walk:
     known.
     """
 
-    def __init__(self, direction: Direction, choose: Choice, patience: float) -> None:
+    def __init__(self, direction: Direction, choose: Choice, patience: float, log: Log) -> None:
         self._direction = direction
         self._choose = choose
         self._patience = patience
+        self._log = log
         self._seen: int | None = None
         self._tracked = False
         self._left: deque[Entry] = deque()
@@ -61,21 +64,30 @@ class Walk:
         return self._left[0] if self._left else None
 
     def _run(self, entry: Entry) -> Program[None]:
-        body = step.migrate
-        if not entry.migration.transaction:
-            yield from step.outside(entry, self._direction)
-            body = step.record
+        direction, started = self._direction, time()
 
         def look() -> Program[Entry | None]:
             return entry if (yield from self._look()) is entry else None
 
-        def write(entry: Entry) -> Program[None]:
-            yield from body(entry, self._direction, tracked=self._tracked)
+        def write(_: Entry) -> Program[None]:
+            nonlocal started
+            if entry.migration.transaction:
+                started = time()  # now that the lock is held
+                yield from step.migrate(entry, direction)
+            yield from step.record(entry, direction, self._log, started, tracked=self._tracked)
 
-        keys_on = entry.keys_on(self._direction)
-        if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
-            self._tracked = True
-            self._done.append(self._left.popleft().step(self._direction))
+        try:
+            if not entry.migration.transaction:
+                yield from step.outside(entry, direction)
+            keys_on = entry.keys_on(direction)
+            if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
+                self._tracked = True
+                self._done.append(self._left.popleft().step(direction))
+        except MigrationFailed as error:
+            yield from self._log.append_failure(
+                Action(direction.value), entry.version, started, error
+            )
+            raise
 
 
 def consistently(program: Callable[[], Program[T]]) -> Program[T]:
@@ -108,15 +120,19 @@ def fixed(first: Callable[[History], list[Entry]]) -> Choice:
 
 
 def mark(
-    look: Callable[[], Program[tuple[Entry, ...] | None]], patience: float
+    look: Callable[[], Program[tuple[Entry, ...] | None]], patience: float, action: Action, log: Log
 ) -> Program[tuple[Entry, ...]]:
-    """Record as applied, without running them, the migrations that `look` finds; all or none."""
+    """Record as applied, without running them, the migrations that `look` finds; all or none.
+
+    The log calls it an `action`.
+    """
 
     def record(entries: tuple[Entry, ...]) -> Program[None]:
         if not (yield from history.read()).tracked:
             yield Execute(history.CREATE)
         for entry in entries:
             yield Execute(history.RECORD, entry.row)
+            yield from log.append(action, entry.version, entry.checksum, time())
         yield Execute("COMMIT")
 
     return (yield from step.write(look, record, patience)) or ()

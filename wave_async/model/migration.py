@@ -96,3 +96,35 @@ class Step:
     def __str__(self) -> str:
         verb = "Applying" if self.direction is Direction.UP else "Rolling back"
         return f"{verb} migration {self.version}: {printable(self.description)}"
+
+
+class Action(Enum):
+    """What the log tells of."""
+
+    UP = "up"
+    DOWN = "down"
+    SKIP = "skip"
+    """Adopted: recorded, not run, as the schema proved to have it already."""
+    BASELINE = "baseline"
+    """Recorded, not run, on somebody's word or proof."""
+    REPAIR = "repair"
+    UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One row of schema_migrations_log.
+
+    `started_at` is in seconds since 1970, UTC, and `duration` in seconds. `outcome` is `done`, or
+    why it failed and was rolled back. `version` and `checksum` are None where there is none.
+    """
+
+    action: str
+    version: int | None
+    checksum: str | None
+    started_at: float
+    duration: float
+    outcome: str
+    tool: str
+    host: str
+    pid: int
