@@ -27,6 +27,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "WAVE_MAX_MIGRATION_VERSION",
         "WAVE_MIGRATIONS",
         "WAVE_MIGRATION_ENABLED",
+        "WAVE_MIGRATION_LOG",
         "WAVE_SKIP_MIGRATION_VALIDATION",
     ):
         monkeypatch.delenv(name, raising=False)

@@ -45,13 +45,19 @@ def versions(path: Path) -> list[int]:
 
 def tables(path: Path) -> set[str]:
     """Return the names of all tables but the bookkeeping."""
-    rows = sql(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")
+    rows = sql(
+        path, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '%_log'"
+    )
     return {name for (name,) in rows} - {"schema_migrations"}
 
 
 def schema(path: Path) -> list[Any]:
     """Return all that the database says of its schema, but for where it lies in the file."""
-    return sql(path, "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    return sql(
+        path,
+        "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE '%_log'"
+        " ORDER BY type, name",
+    )
 
 
 def folder(path: Path) -> dict[str, bytes]:

@@ -192,7 +192,8 @@ def schema(path: Path) -> list[Any]:
     """Return everything that a database has, but for our own table."""
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name != 'schema_migrations'"
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+            " WHERE name NOT LIKE 'schema_migrations%'"
         ).fetchall()
 
 

@@ -49,7 +49,9 @@ def found(path: Path) -> tuple[set[str], list[int] | None]:
     """Return the application's tables and what is recorded; None where nothing ever was."""
     if not path.exists():
         return set(), None
-    tables = {name for (name,) in sql(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    tables = {
+        name for (name,) in sql(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")
+    } - {"schema_migrations_log"}
     if "schema_migrations" not in tables:
         return tables, None
     rows = sql(path, "SELECT version FROM schema_migrations")

@@ -13,6 +13,7 @@ from test_requests import drive, is_cleanup, raising
 
 from wave_async import Direction, Migration, StepFinished, StepStarted, WaitingForLock
 from wave_async.database import guard, history, step
+from wave_async.database.log import OFF
 from wave_async.database.requests import (
     BeginWrite,
     Execute,
@@ -86,18 +87,24 @@ def write(found: Iterable[str | None], locks: Iterable[bool], patience: float = 
     return drive(step.write(look, body, patience), serve)
 
 
+def stepped(entry: Entry, direction: Direction, *, tracked: bool = True) -> Program[None]:
+    """Run a migration and record it, as a walk does."""
+    yield from step.migrate(entry, direction, tracked=tracked)
+    yield from step.record(entry, direction, OFF, 0.0, tracked=True)
+
+
 def migrated(
     error: BaseException | None = None, at: Request | None = None, **options: Any
 ) -> tuple[list[Request], Any]:
     """Drive a first migration upwards, with an error at one of its requests."""
-    program = step.migrate(options.pop("entry", entry()), Direction.UP, tracked=True, **options)
+    program = stepped(options.pop("entry", entry()), Direction.UP, **options)
     return drive(program, raising(error or Exception(), lambda r: r == at, willing))
 
 
 def test_a_step_and_its_record_commit_together() -> None:
     """An up creates the bookkeeping, runs its statements under the guard, records and commits."""
     first = entry()
-    asked, result = drive(step.migrate(first, Direction.UP, tracked=False), willing)
+    asked, result = drive(stepped(first, Direction.UP, tracked=False), willing)
 
     assert [
         Report(StepStarted(first.step(Direction.UP))),
@@ -116,7 +123,7 @@ def test_a_step_and_its_record_commit_together() -> None:
 def test_a_way_down_forgets_its_record_in_the_same_transaction() -> None:
     """A down runs its script under the guard and takes the row away before it commits."""
     first = entry(down="DROP TABLE t")
-    asked, _ = drive(step.migrate(first, Direction.DOWN, tracked=True), willing)
+    asked, _ = drive(stepped(first, Direction.DOWN), willing)
 
     assert [
         GUARD,
@@ -176,7 +183,7 @@ def test_a_statement_that_ended_the_transaction_is_a_failure() -> None:
     def serve(request: Request) -> Any:
         return willing(request) and request != Execute("CREATE TABLE t (x)")
 
-    asked, error = drive(step.migrate(entry(), Direction.UP, tracked=True), serve)
+    asked, error = drive(stepped(entry(), Direction.UP), serve)
 
     assert isinstance(error.__cause__, TransactionEnded)
     assert COMMIT not in asked
@@ -268,7 +275,7 @@ def whole() -> Program[str | None]:
     """Run a whole migration with foreign keys off before: everything that has to be undone."""
 
     def migrate(_: str) -> Program[None]:
-        yield from step.migrate(numbered_entry, Direction.UP, tracked=False)
+        yield from stepped(numbered_entry, Direction.UP, tracked=False)
 
     return step.write(look, migrate, 1)
 

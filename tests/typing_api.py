@@ -12,6 +12,7 @@ from wave_async import (
     AppliedMigration,
     Direction,
     Event,
+    LogEntry,
     Migration,
     MigrationConfig,
     MigrationManager,
@@ -60,7 +61,9 @@ def listen(event: Event) -> None:
         assert_never(event)
 
 
-def look(step: Step, migration: MigrationStatus, applied: AppliedMigration) -> None:
+def look(
+    step: Step, migration: MigrationStatus, applied: AppliedMigration, entry: LogEntry
+) -> None:
     """Read what is handed out, typed to the last field."""
     assert_type(step.direction, Direction)
     assert_type(step.version, int)
@@ -69,6 +72,7 @@ def look(step: Step, migration: MigrationStatus, applied: AppliedMigration) -> N
     assert_type(migration.applied_at, int | None)
     assert_type(applied.applied_at, int)
     assert_type(applied.checksum, str)
+    assert_type(entry.version, int | None)
 
 
 async def manage(path: Path) -> None:

@@ -77,6 +77,9 @@ class Log:
             yield Rollback()
 
 
+OFF = Log(on=False)
+
+
 def read() -> Program[tuple[LogEntry, ...]]:
     """Return the log, the oldest first; an absent or damaged one is empty."""
     try:

@@ -80,21 +80,22 @@ def _attempt(
         yield Rollback()  # whatever was not committed
 
 
-def migrate(entry: Entry, direction: Direction) -> Program[None]:
+def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
     """Run one migration inside the transaction that is open; its record and COMMIT come after it.
 
     Raises `MigrationFailed`; its cause is the database's error, what a function raised, or one of
     ours: `StatementRefused`, `CascadeRefused`, `KeysViolated`, `TransactionEnded`.
     """
-    keys_on = entry.keys_on(direction)
+    failed, keys_on = blame(entry, direction), entry.keys_on(direction)
     yield Report(StepStarted(entry.step(direction)))
     before = None if keys_on else (yield from keys.violations_before())
+    if not tracked:
+        yield from _own(Execute(history.CREATE), failed)
     yield from run(entry, direction)
     try:
         yield from keys.check(before)
     except Exception as error:
-        statement = "PRAGMA foreign_key_check"
-        raise blame(entry, direction)(None, None, statement, _reason(error)) from error
+        raise failed(None, None, "PRAGMA foreign_key_check", _reason(error)) from error
 
 
 def outside(entry: Entry, direction: Direction) -> Program[None]:

@@ -13,7 +13,7 @@ from time import time
 
 from wave_async.database import guard, history, step
 from wave_async.database.history import History
-from wave_async.database.log import Log
+from wave_async.database.log import OFF, Log
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
 from wave_async.errors import MigrationFailed, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
@@ -31,7 +31,9 @@ class Walk:
     known.
     """
 
-    def __init__(self, direction: Direction, choose: Choice, patience: float, log: Log) -> None:
+    def __init__(
+        self, direction: Direction, choose: Choice, patience: float, log: Log = OFF
+    ) -> None:
         self._direction = direction
         self._choose = choose
         self._patience = patience
@@ -71,10 +73,12 @@ class Walk:
 
         def write(_: Entry) -> Program[None]:
             nonlocal started
+            tracked = self._tracked
             if entry.migration.transaction:
                 started = time()  # now that the lock is held
-                yield from step.migrate(entry, direction)
-            yield from step.record(entry, direction, self._log, started, tracked=self._tracked)
+                yield from step.migrate(entry, direction, tracked=tracked)
+                tracked = True
+            yield from step.record(entry, direction, self._log, started, tracked=tracked)
 
         try:
             if not entry.migration.transaction:
@@ -120,7 +124,10 @@ def fixed(first: Callable[[History], list[Entry]]) -> Choice:
 
 
 def mark(
-    look: Callable[[], Program[tuple[Entry, ...] | None]], patience: float, action: Action, log: Log
+    look: Callable[[], Program[tuple[Entry, ...] | None]],
+    patience: float,
+    action: Action = Action.BASELINE,
+    log: Log = OFF,
 ) -> Program[tuple[Entry, ...]]:
     """Record as applied, without running them, the migrations that `look` finds; all or none.
 
