@@ -156,8 +156,14 @@ def _settle(words: list[str], doubtful: Iterable[int], columns: Sequence[int]) -
     known = {words[at] for at in columns}
     for at in doubtful:
         name = _name(_unquoted(words[at]))
-        if name in known or not _AFTER_A_NAME.isdisjoint(words[at + 1 : at + 2]):
+        of_parent = words[_opening(words, at) - 2] == "references"
+        if name in known or of_parent or not _AFTER_A_NAME.isdisjoint(words[at + 1 : at + 2]):
             words[at] = name
+
+
+def _opening(words: Sequence[str], at: int) -> int:
+    """Return where the last parenthesis before a word is, the first word if there is none."""
+    return next((i for i in range(at, 0, -1) if words[i] in {"(", ")"}), 0)
 
 
 def _name(name: str) -> str:
@@ -189,8 +195,9 @@ def _items(words: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
         elif word == ")":
             depth -= 1
             if depth == 0:
-                return [*items, (start, i)], i + 1
+                items.append((start, i))
+                return [(a, b) for a, b in items if a < b], i + 1
         elif word == "," and depth == 1:
             items.append((start, i))
             start = i + 1
-    return [], len(words)
+    return [], 0
