@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
+from typing import Any
 
 from wave_async.database import history, log
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
@@ -20,6 +22,7 @@ from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.difference import fitting_version
+from wave_async.model.effects import Preview
 from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import (
     Action,
@@ -31,6 +34,7 @@ from wave_async.model.migration import (
 )
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.script import parse
+from wave_async.safety.effects import counted, effects
 
 logger = logging.getLogger("wave_async")
 
@@ -132,6 +136,20 @@ class MigrationManager:
         entries = await self._decided(self._rollback(await self._proven(), target))
         return _plan(Direction.DOWN, entries)
 
+    async def preview_up(self, target: int | None = None) -> Preview:
+        """Return what `migrate_up` would do to the database, tried out on an empty copy of it.
+
+        Raises what `plan_up` raises.
+        """
+        return await self._preview(await self.plan_up(target))
+
+    async def preview_down(self, target: int) -> Preview:
+        """Return what `migrate_down` would do to the database, and what it would destroy.
+
+        Raises what `plan_down` raises.
+        """
+        return await self._preview(await self.plan_down(target))
+
     async def validate(self) -> bool:
         """Compare the history with the migrations; False says that checksums were not compared.
 
@@ -199,6 +217,16 @@ class MigrationManager:
 
         marked = await self._run(self._marking(unmarked, Action.BASELINE), judge=unmarked)
         return _steps(Direction.UP, marked or ())
+
+    async def _preview(self, planned: Plan) -> Preview:
+        if not planned.steps:
+            return Preview(adopted=planned.adopted)
+        catalogue = self._catalogue()
+        entries = [catalogue.entries[step.version] for step in planned.steps]
+        schema = await self._asked(read_schema)
+        async with self._scratch() as run:
+            found = await run(partial(effects, schema, entries, planned.direction))
+        return Preview(await self._asked(partial(counted, found or ())), planned.adopted)
 
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first; empty where there is no log."""
@@ -270,8 +298,7 @@ class MigrationManager:
     async def _proof(self, catalogue: Catalogue) -> _Look:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
-        async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:
-            run = partial(scratch.run, statement_timeout=self._statement_timeout)
+        async with self._scratch() as run:
             versions = await run(partial(replay, entries)) or []
 
         def proven() -> Program[tuple[Entry, ...] | None]:
@@ -283,6 +310,12 @@ class MigrationManager:
             return None if fit is None else tuple(e for e in entries if e.version <= fit.version)
 
         return proven
+
+    @asynccontextmanager
+    async def _scratch(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
+        """Open an empty database in memory; yields what runs a program on it."""
+        async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:
+            yield partial(scratch.run, statement_timeout=self._statement_timeout)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, WaitingForLock):

@@ -104,6 +104,11 @@ _WRITES = frozenset(
     }
 )
 
+# These name their table in the second place.
+_OF_A_TABLE = frozenset(
+    {sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER}
+)
+
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)+"
 _VACUUM = re.compile(rf"(?:{_GAP})?VACUUM\b(?P<into>.*\bINTO\b)?", re.IGNORECASE | re.DOTALL)
 _HIDDEN_WRITE = re.compile(
@@ -147,9 +152,11 @@ class Guard:
     """An authorizer that remembers why it refused: SQLite only says "not authorized".
 
     `altered` says that it let `PRAGMA legacy_alter_table` pass, which outlasts the transaction.
+    `touched` is what it let statements do to tables: the action, and the table's name.
     """
 
     def __init__(self) -> None:
+        self.touched: set[tuple[int, str]] = set()
         self.refusal: StatementRefused | None = None
         self.altered = False
 
@@ -158,11 +165,13 @@ class Guard:
         action: int,
         first: str | None,
         second: str | None,
-        _schema: str | None,
+        schema: str | None,
         _by: str | None,
     ) -> int:
         """Answer SQLite's question about one action of a statement."""
         self.refusal = self._refusal(action, first or "", second or "")
+        if action in _WRITES and schema != "temp":
+            self.touched.add((action, (second if action in _OF_A_TABLE else first) or ""))
         return sqlite3.SQLITE_OK if self.refusal is None else sqlite3.SQLITE_DENY
 
     def _refusal(self, action: int, first: str, second: str) -> StatementRefused | None:

@@ -103,15 +103,16 @@ def _children(table: str) -> Program[dict[str, int]]:
         if pairs[0][1] is None:
             key = yield Query(PRIMARY_KEY, (table,))
             pairs = [(column, name) for (column, _), (name,) in zip(pairs, key, strict=False)]
-        same = " AND ".join(f"p.{_name(to)} = c.{_name(column)}" for column, to in pairs)
+        same = " AND ".join(f"p.{quoted(to)} = c.{quoted(column)}" for column, to in pairs)
         ((count,),) = yield Query(
-            f"SELECT count(*) FROM main.{_name(child)} c"
-            f" WHERE EXISTS (SELECT 1 FROM main.{_name(table)} p WHERE {same})"
+            f"SELECT count(*) FROM main.{quoted(child)} c"
+            f" WHERE EXISTS (SELECT 1 FROM main.{quoted(table)} p WHERE {same})"
         )
         if count:
             found[child] = max(count, found.get(child, 0))
     return found
 
 
-def _name(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -85,7 +85,10 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Unguard:
-    """Take the guard down, and what outlasts the transaction back; a cleanup, see `Restore`."""
+    """Take the guard down, and what outlasts the transaction back; a cleanup, see `Restore`.
+
+    Answers what statements did to tables under it: actions of an authorizer, and tables' names.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,9 @@ class Report:
 
     event: Event
 
+
+Touched = frozenset[tuple[int, str]]
+"""What statements did: an action (https://sqlite.org/c3ref/c_alter_table.html) and a table."""
 
 Request = (
     Execute

@@ -33,6 +33,7 @@ from wave_async.database.requests import (
     Restore,
     Rollback,
     SwitchToWal,
+    Touched,
     Unguard,
 )
 from wave_async.errors import StatementRefused, StatementTimeout, TransactionEnded
@@ -462,11 +463,12 @@ class Hop(Generic[T]):
         if request.legacy_alter_table:
             self._patiently("PRAGMA legacy_alter_table = ON", (), self._patience)
 
-    def _take_down_guard(self, _: Unguard) -> None:
+    def _take_down_guard(self, _: Unguard) -> Touched:
         self._connection.stand_in(None)
         self._connection.watch(None)
         if self._guard.altered:
             self._cleanup(f"PRAGMA legacy_alter_table = {self._legacy}")
+        return frozenset(self._guard.touched)
 
     def _restore(self, request: Restore) -> None:
         self._cleanup(request.sql)

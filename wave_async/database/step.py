@@ -21,6 +21,7 @@ from wave_async.database.requests import (
     Report,
     Rollback,
     T,
+    Touched,
     Unguard,
 )
 from wave_async.database.session import TELL_AFTER
@@ -127,13 +128,16 @@ def record(
     yield Report(StepFinished(entry.step(direction)))
 
 
-def run(entry: Entry, direction: Direction) -> Program[None]:
-    """Run the steps of a migration under the guard, with the options that it asked for."""
+def run(entry: Entry, direction: Direction) -> Program[Touched]:
+    """Run the steps of a migration under the guard, with the options that it asked for.
+
+    Answers what they did to tables.
+    """
     cascade = entry.migration.cascade or not entry.keys_on(direction)
     look = guard.look if cascade else _look_at_cascades
     legacy = entry.migration.legacy_alter_table
     steps = entry.work(direction).steps
-    yield from run_steps(steps, blame(entry, direction), look, legacy_alter_table=legacy)
+    return (yield from run_steps(steps, blame(entry, direction), look, legacy_alter_table=legacy))
 
 
 def run_steps(
@@ -142,14 +146,18 @@ def run_steps(
     look: Look,
     *,
     legacy_alter_table: bool = False,
-) -> Program[None]:
-    """Run steps under the guard, one by one, each statement looked at before it runs."""
+) -> Program[Touched]:
+    """Run steps under the guard, one by one, each statement looked at before it runs.
+
+    Answers what they did to tables.
+    """
     yield Guard(look, legacy_alter_table)
     try:
         for step in steps:
             yield from _run_step(step, failed, look)
     finally:
-        yield Unguard()
+        touched = yield Unguard()
+    return touched  # type: ignore[no-any-return]
 
 
 def _run_step(
