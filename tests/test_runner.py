@@ -31,7 +31,7 @@ async def test_a_runner_migrates_up_and_down_and_closes(path: Path) -> None:
         assert [1, 2, 3] == [step.version for step in (await runner.migrate_up()).steps]
         assert 3 == (await runner.status()).current_version
         assert await runner.validate()
-        assert [3, 2] == [step.version for step in (await runner.plan_down(1)).steps]
+        assert [3, 2] == [effect.step.version for effect in (await runner.preview_down(1)).effects]
         assert [3, 2] == [step.version for step in (await runner.migrate_down(1)).steps]
 
     assert ["state.db"] == list(folder(path))
@@ -76,7 +76,7 @@ async def test_force_mark_applied_marks_all_below(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("verb", "arguments"),
-    [("migrate_up", ()), ("plan_down", (0,)), ("migrate_down", (0,)), ("force_mark_applied", (1,))],
+    [("migrate_up", ()), ("migrate_down", (0,)), ("force_mark_applied", (1,))],
 )
 async def test_switched_off_nothing_is_changed(
     path: Path, verb: str, arguments: tuple[int, ...]

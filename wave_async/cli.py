@@ -34,6 +34,8 @@ import asyncclick as click
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import ConfigError, ConfirmationRequired, WaveError, local_time, printable
+from wave_async.model.difference import Difference
+from wave_async.model.effects import Effect, Preview
 from wave_async.model.events import Event, StepStarted, WaitingForLock
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
@@ -124,6 +126,8 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
         except (WaveError, OSError) as error:
             about = {"error": type(error).__name__, "message": str(error)}
             print(json.dumps(about) if as_json else f"Error: {error}", file=sys.stderr)
+            if not as_json:
+                _print_diff(getattr(error, "differences", ()))
             code = 1
         raise click.exceptions.Exit(code or 0)
 
@@ -142,6 +146,18 @@ async def status(options: Options, *, as_json: bool, check: bool) -> int:
     else:
         print("\n".join(_status_lines(found)))
     return PENDING_FOUND if check and found.due else 0
+
+
+def _print_diff(differences: Iterable[Difference]) -> None:
+    """Show on stderr in what schemas differ, in colour on a terminal."""
+    colours = (
+        {"-": "red", "+": "green"} if sys.stderr.isatty() and not os.getenv("NO_COLOR") else {}
+    )
+    for difference in differences:
+        print(f"  {printable(str(difference))}", file=sys.stderr)
+        for line in difference.diff:
+            shown = click.style(printable(line), fg=colours.get(line[:1]))
+            print(f"    {shown if colours else printable(line)}", file=sys.stderr)
 
 
 def timeouts(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,20 +221,23 @@ async def down(
         _telling(as_json=as_json) as tell,
         options.runner(on_event=tell, **limits) as runner,
     ):
-        plan = await runner.plan_down(target_version)
-        if plan and not as_json:
+        runner.require_enabled()
+        planned = await runner.preview_down(target_version)
+        if planned and not as_json:
             print(
                 f"WARNING: Rolling back to version {target_version}. This may result in data loss."
             )
-        if plan and not yes:
+            for line in _loss_lines(planned.effects):
+                print(line)
+        if planned and not yes:
             if as_json or not sys.stdin.isatty():
                 raise ConfirmationRequired
             if await _asked("Continue? (y/N): ") not in {"y", "Y"}:
                 print("Rollback cancelled")
                 return
-        done = plan and await runner.migrate_down(target_version)
+        done = await runner.migrate_down(target_version) if planned else None
     if as_json:
-        _print_json({"rolled_back": _step_list(done.steps)})
+        _print_json({"rolled_back": _step_list(done.steps if done else ())})
     elif done:
         print(f"Successfully rolled back to version {target_version}")
     else:
@@ -226,31 +245,123 @@ async def down(
 
 
 @command
-async def validate(options: Options, *, as_json: bool) -> None:
-    """Compare the applied migrations with those of the code."""
+@click.option("--strict", is_flag=True, help="Refuse also what no migration makes.")
+async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
+    """Compare the applied migrations with those of the code, and the schema with what they make."""
     async with options.runner() as runner:
-        passed = await runner.validate()
+        found = await runner.validate(strict=strict)
     if as_json:
-        _print_json({"validation": "passed" if passed else "skipped"})
-    elif passed:
-        print("Migration integrity check passed")
-    else:
+        _print_json(
+            {
+                "validation": "passed" if found else "skipped",
+                "foreign": [str(difference) for difference in found.foreign],
+                "unproven": found.unproven,
+            }
+        )
+        return
+    if not found:
         print("Migration integrity check skipped (WAVE_SKIP_MIGRATION_VALIDATION is true)")
+        return
+    print("Migration integrity check passed")
+    for difference in found.foreign:
+        print(f"Not made by a migration: {difference.type} {printable(difference.name)}")
+    if found.unproven is not None:
+        print(f"Schema not compared: migration {found.unproven} cannot be replayed without rows")
 
 
 @command
-@click.argument("description")
-async def new(options: Options, *, as_json: bool, description: str) -> None:
-    """Write the next migration file of a folder, as those before it."""
-    from wave_async.sources.new import new_migration  # noqa: PLC0415 - only this command needs it
-
-    settings = options.settings()
-    written = new_migration(settings.get("migrations"), description, settings.get("format"))
+@click.argument("target_version", type=int, required=False)
+@click.option("--down", is_flag=True, help="Plan the way down to TARGET_VERSION.")
+@click.option("--sql", is_flag=True, help="Print the scripts.")
+async def plan(
+    options: Options, *, as_json: bool, target_version: int | None, down: bool, sql: bool
+) -> None:
+    """Show what an `up` would do, up to TARGET_VERSION if given, or a `down` to it."""
+    if down and target_version is None:
+        raise click.UsageError("--down needs a TARGET_VERSION")
+    async with options.runner() as runner:
+        found = await (
+            runner.preview_down(cast(int, target_version))
+            if down
+            else runner.preview_up(target_version)
+        )
     if as_json:
-        _print_json({"written": [str(path) for path in written]})
+        _print_json(_preview_document(found))
+    elif not found:
+        print("Nothing to do")
     else:
-        for path in written:
-            print(printable(str(path), longest=4000))
+        print("\n".join(_preview_lines(found, sql=sql)))
+
+
+@command
+@click.argument("version", type=int)
+@click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
+async def baseline(options: Options, *, as_json: bool, version: int, force: bool) -> None:
+    """Record migrations 1 to VERSION as applied, without running them."""
+    async with options.runner() as runner:
+        recorded = await runner.baseline(version, force=force)
+    _print_recorded(recorded, "Recorded", as_json=as_json)
+
+
+@command
+@click.argument("versions", type=int, nargs=-1)
+@click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
+async def repair(
+    options: Options, *, as_json: bool, versions: tuple[int, ...], force: bool
+) -> None:
+    """Accept edited migrations, all or VERSIONS, whose schema is the same as before."""
+    async with options.runner() as runner:
+        repaired = await runner.repair(versions, force=force)
+    _print_recorded(repaired, "Accepted", as_json=as_json)
+
+
+def _print_recorded(steps: Sequence[Step], verb: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({verb.lower(): _step_list(steps)})
+    for step in () if as_json else steps:
+        print(f"{verb} migration {step.version}: {printable(step.description)}")
+    if not steps and not as_json:
+        print("Nothing to do")
+
+
+def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
+    for step in preview.adopted:
+        yield f"Adopting migration {step.version}: {printable(step.description)}"
+    for effect in preview.effects:
+        yield str(effect.step)
+        touches = f", touches {', '.join(map(printable, effect.touches))}" if effect.touches else ""
+        back = "" if effect.reversible else ", cannot be rolled back"
+        yield f"  {effect.statements} statement(s){touches}{back}"
+        yield from _loss_lines([effect])
+        if sql:
+            yield from (f"  | {printable(line, 1000)}" for line in effect.script.splitlines())
+
+
+def _loss_lines(effects: Iterable[Effect]) -> Iterable[str]:
+    for effect in effects:
+        yield from (f"  {loss}" for loss in effect.losses)
+        if effect.unknown:
+            yield f"  what it destroys is not known: {printable(effect.unknown)}"
+
+
+def _preview_document(preview: Preview) -> dict[str, Any]:
+    return {
+        "adopted": _step_list(preview.adopted),
+        "steps": [
+            {
+                "direction": effect.step.direction.value,
+                "version": effect.step.version,
+                "description": effect.step.description,
+                "statements": effect.statements,
+                "reversible": effect.reversible,
+                "touches": effect.touches,
+                "losses": [asdict(loss) for loss in effect.losses],
+                "unknown": effect.unknown or None,
+                "sql": effect.script,
+            }
+            for effect in preview.effects
+        ],
+    }
 
 
 @command

@@ -19,6 +19,8 @@ WaveError
 │   ├── ForeignBookkeeping    schema_migrations is not ours
 │   ├── InvalidRecord         a row of schema_migrations is damaged
 │   ├── ValidationFailed      all of these that validate() found
+│   ├── SchemaDrifted         the schema is not what the applied migrations make
+│   ├── NotProven             the schema contradicts what is to be recorded
 │   └── AdoptionRefused       an untracked schema fits no version, or several
 ├── PlanError                 what was asked for cannot be done
 │   ├── InvalidTarget         a target version out of range
@@ -44,7 +46,7 @@ WaveError
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import dataclass_transform
 
@@ -77,6 +79,11 @@ def local_time(seconds: int) -> str:
 def _listed(versions: Iterable[int]) -> str:
     *most, last = (str(version) for version in versions)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def _told(differences: Sequence[object], most: int = 5) -> str:
+    more = f" and {len(differences) - most} more" if len(differences) > most else ""
+    return "; ".join(printable(str(found)) for found in differences[:most]) + more
 
 
 @dataclass_transform(eq_default=False)
@@ -301,8 +308,39 @@ class ValidationFailed(HistoryError):
 
     problems: tuple[HistoryError, ...]
 
+    @property
+    def differences(self) -> tuple[object, ...]:
+        """In what the schema differs, if it does."""
+        drifted = (p for p in self.problems if isinstance(p, SchemaDrifted))
+        return tuple(found for problem in drifted for found in problem.differences)
+
     def sentence(self) -> str:
         return "migration validation failed: " + "; ".join(p.sentence() for p in self.problems)
+
+
+class SchemaDrifted(HistoryError):
+    """Raised by `validate()` when the schema is not what the applied migrations make.
+
+    `differences` are of `wave_async.model.difference`.
+    """
+
+    differences: tuple[object, ...]
+
+    def sentence(self) -> str:
+        return f"the schema is not what the migrations make: {_told(self.differences)}"
+
+
+class NotProven(HistoryError):
+    """Raised when something would be recorded that the schema contradicts, or cannot prove."""
+
+    what: str
+    differences: tuple[object, ...]
+
+    def sentence(self) -> str:
+        return (
+            f"{self.what}: {_told(self.differences)}; nothing was changed. "
+            "To record it all the same, on your word, say --force (force=True)"
+        )
 
 
 class AdoptionRefused(HistoryError):
@@ -322,7 +360,7 @@ class AdoptionRefused(HistoryError):
             why = f"its schema fits no version; nearest is {self.nearest}: {self.difference}"
         return (
             f"the database has tables but no schema_migrations, and {why}; nothing was changed. "
-            "If you know the version, mark it with force_mark_applied(version)"
+            "If you know the version, say so: wave migrate baseline VERSION"
         )
 
 

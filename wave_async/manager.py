@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,17 @@ from wave_async.database.history import History
 from wave_async.database.log import Log
 from wave_async.database.requests import Program, Query, T
 from wave_async.database.schema import read_schema, replay
-from wave_async.database.walk import Walk, consistently, fixed, load, mark, untracked
-from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
+from wave_async.database.walk import Look, Walk, consistently, fixed, load, mark, untracked
+from wave_async.errors import (
+    HistoryError,
+    NeedsRecovery,
+    NotProven,
+    SchemaDrifted,
+    ValidationFailed,
+)
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
-from wave_async.model.difference import fitting_version
+from wave_async.model.difference import Difference, Kind, differences, fitting_version
 from wave_async.model.effects import Preview
 from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import (
@@ -32,14 +38,12 @@ from wave_async.model.migration import (
     Migration,
     Step,
 )
-from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
+from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validation
+from wave_async.model.schema import Schema
 from wave_async.model.script import parse
 from wave_async.safety.effects import counted, effects
 
 logger = logging.getLogger("wave_async")
-
-_Look = Callable[[], Program[tuple[Entry, ...] | None]]
-"""Finds the migrations that are to be recorded, or None."""
 
 
 class _Untracked(Exception):
@@ -150,19 +154,33 @@ class MigrationManager:
         """
         return await self._preview(await self.plan_down(target))
 
-    async def validate(self) -> bool:
-        """Compare the history with the migrations; False says that checksums were not compared.
+    async def validate(self, *, strict: bool = False) -> Validation:
+        """Compare the history with the migrations, and the schema with what they make.
 
-        Raises `ValidationFailed` with everything that it found.
+        They are replayed in memory for that. What no migration makes is told, not refused, unless
+        `strict`. With `validate_checksums=False` neither is compared. Raises `ValidationFailed`
+        with everything that it found.
         """
         catalogue = await self._proven()
 
-        def decide(found: History) -> tuple[HistoryError, ...]:
-            return tuple(plan.problems(catalogue, found.applied, self._rules))
+        def look() -> Program[tuple[History, tuple[HistoryError, ...], Schema]]:
+            found = yield from history.read()
+            problems = tuple(plan.problems(catalogue, found.applied, self._rules))
+            return found, problems, (yield from read_schema())
 
-        if problems := await self._decided(decide):
+        question = partial(consistently, look)
+        found, problems, live = await self._pool.ask(question, patience=self._lock_timeout)
+        if problems:
             raise ValidationFailed(problems)
-        return self._rules.check_checksums
+        if not self._rules.check_checksums:
+            return Validation(compared=False)
+        applied = [catalogue.entries[row.version] for row in found.applied]
+        differing, unproven = await self._differing(applied, live)
+        foreign = tuple(d for d in differing if d.kind is Kind.FOREIGN)
+        drift = differing if strict else tuple(d for d in differing if d not in foreign)
+        if drift:
+            raise ValidationFailed((SchemaDrifted(drift),))
+        return Validation(compared=True, foreign=foreign, unproven=unproven)
 
     async def migrate_up(self, target: int | None = None) -> Plan:
         """Apply what is pending up to `target` (None: the newest version), lowest first.
@@ -206,17 +224,71 @@ class MigrationManager:
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word.
 
-        Those that are recorded already are left alone. All or none is recorded. Raises
-        `InvalidTarget`.
+        As `baseline` with `force=True`.
+        """
+        return await self.baseline(version, force=True)
+
+    async def baseline(self, version: int, *, force: bool = False) -> tuple[Step, ...]:
+        """Record migrations 1 to `version` as applied without running them.
+
+        Those that are recorded already are left alone. All or none is recorded. The schema has to
+        be what they make, with anything besides, unless `force` is your word for it. Raises
+        `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
+        if not force:
+            wanted = [e for v, e in catalogue.entries.items() if v <= version]
+            await self._prove(wanted, f"version {version} cannot be recorded")
 
         def unmarked() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
             return plan.unmarked(catalogue, found.applied, version, self._rules) or None
 
-        marked = await self._run(self._marking(unmarked, Action.BASELINE), judge=unmarked)
-        return _steps(Direction.UP, marked or ())
+        marking = self._marking(unmarked, Action.BASELINE)
+        return _steps(Direction.UP, await self._run(marking, judge=unmarked) or ())
+
+    async def repair(
+        self, versions: Collection[int] = (), *, force: bool = False
+    ) -> tuple[Step, ...]:
+        """Record the checksums of edited migrations anew, of all or only of `versions`.
+
+        The schema has to be what their new text makes, unless `force` is your word for it. An
+        applied migration is not run again. Raises `InvalidTarget` and `NotProven`.
+        """
+        catalogue = await self._proven()
+
+        def edited() -> Program[tuple[Entry, ...] | None]:
+            found = yield from history.read()
+            return plan.edited(catalogue, found.applied, versions) or None
+
+        applied = await self.applied()
+        if plan.edited(catalogue, applied, versions) and not force:
+            known = [
+                catalogue.entries[r.version] for r in applied if r.version in catalogue.entries
+            ]
+            await self._prove(known, "the edited migrations cannot be accepted")
+        marking = self._marking(edited, Action.REPAIR)
+        return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+
+    async def _prove(self, entries: Sequence[Entry], what: str) -> None:
+        """Raise `NotProven` where the schema is not what migrations make."""
+        differing, unproven = await self._differing(entries, await self._asked(read_schema))
+        wrong = tuple(d for d in differing if d.kind is not Kind.FOREIGN)
+        if wrong:
+            raise NotProven(what, wrong)
+        if unproven is not None:
+            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+
+    async def _differing(
+        self, entries: Sequence[Entry], live: Schema
+    ) -> tuple[tuple[Difference, ...], int | None]:
+        """Return how a schema differs from what migrations make, or which cannot be replayed."""
+        async with self._scratch() as run:
+            versions = await run(partial(replay, entries)) or []
+        if len(versions) < len(entries):
+            return (), entries[len(versions)].version
+        wanted = versions[-1][1] if versions else Schema()
+        return tuple(await asyncio.to_thread(differences, wanted, live)), None
 
     async def _preview(self, planned: Plan) -> Preview:
         if not planned.steps:
@@ -243,7 +315,7 @@ class MigrationManager:
 
         return await self._pool.ask(program, patience=self._lock_timeout)
 
-    def _marking(self, look: _Look, action: Action) -> Callable[[], Program[tuple[Entry, ...]]]:
+    def _marking(self, look: Look, action: Action) -> Callable[[], Program[tuple[Entry, ...]]]:
         return partial(mark, look, self._lock_timeout, action, self._log)
 
     def _rollback(self, catalogue: Catalogue, target: int) -> Callable[[History], list[Entry]]:
@@ -295,7 +367,7 @@ class MigrationManager:
 
         return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 
-    async def _proof(self, catalogue: Catalogue) -> _Look:
+    async def _proof(self, catalogue: Catalogue) -> Look:
         """Return the question which migrations an untracked database has; None: none of ours."""
         entries = tuple(catalogue.entries.values())
         async with self._scratch() as run:

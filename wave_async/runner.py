@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -13,9 +13,10 @@ from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
+from wave_async.model.effects import Preview
 from wave_async.model.events import Event
 from wave_async.model.migration import LogEntry, Migration, Step
-from wave_async.model.plan import Plan, Status
+from wave_async.model.plan import Plan, Status, Validation
 
 
 class MigrationRunner:
@@ -78,14 +79,33 @@ class MigrationRunner:
         """Return what was done to the database, the oldest first."""
         return await self._manager.log()
 
-    async def validate(self) -> bool:
-        """Compare the history with the migrations; False says that checksums were not compared."""
-        return await self._manager.validate()
+    async def validate(self, *, strict: bool = False) -> Validation:
+        """Compare the history with the migrations, and the schema with what they make."""
+        return await self._manager.validate(strict=strict)
 
-    async def plan_down(self, target: int) -> Plan:
-        """Return what `migrate_down` would do now."""
+    def require_enabled(self) -> None:
+        """Raise `MigrationsDisabled` where the configuration says so."""
         self._config.require_enabled()
-        return await self._manager.recovering(partial(self._manager.plan_down, target))
+
+    async def preview_up(self, target: int | None = None) -> Preview:
+        """Return what `migrate_up` would do to the database."""
+        return await self._manager.preview_up(target)
+
+    async def preview_down(self, target: int) -> Preview:
+        """Return what `migrate_down` would do to the database, and what it would destroy."""
+        return await self._manager.recovering(partial(self._manager.preview_down, target))
+
+    async def baseline(self, version: int, *, force: bool = False) -> tuple[Step, ...]:
+        """Record migrations 1 to `version` as applied without running them, once proven."""
+        self._config.require_enabled()
+        return await self._manager.baseline(version, force=force)
+
+    async def repair(
+        self, versions: Collection[int] = (), *, force: bool = False
+    ) -> tuple[Step, ...]:
+        """Record the checksums of edited migrations anew, once proven."""
+        self._config.require_enabled()
+        return await self._manager.repair(versions, force=force)
 
     async def migrate_up(self, target: int | None = None) -> Plan:
         """Apply what is pending up to `target`; with nothing to do nothing is opened to write."""

@@ -24,6 +24,10 @@ Choice = Callable[[History, int], Iterable[Entry]]
 """What is left to run, first things first, given the history and the number of steps done."""
 
 
+Look = Callable[[], Program[tuple[Entry, ...] | None]]
+"""Finds the migrations that are to be recorded, or None."""
+
+
 class Walk:
     """One run, up or down, step by step until nothing is left.
 
@@ -124,21 +128,24 @@ def fixed(first: Callable[[History], list[Entry]]) -> Choice:
 
 
 def mark(
-    look: Callable[[], Program[tuple[Entry, ...] | None]],
+    look: Look,
     patience: float,
     action: Action = Action.BASELINE,
     log: Log = OFF,
 ) -> Program[tuple[Entry, ...]]:
-    """Record as applied, without running them, the migrations that `look` finds; all or none.
+    """Record, without running them, the migrations that `look` finds; all or none.
 
-    The log calls it an `action`.
+    A `REPAIR` gives applied ones the checksums of today; any other action records them as applied.
     """
 
     def record(entries: tuple[Entry, ...]) -> Program[None]:
         if not (yield from history.read()).tracked:
             yield Execute(history.CREATE)
         for entry in entries:
-            yield Execute(history.RECORD, entry.row)
+            if action is Action.REPAIR:
+                yield Execute(history.REPAIR, (entry.checksum, entry.version))
+            else:
+                yield Execute(history.RECORD, entry.row)
             yield from log.append(action, entry.version, entry.checksum, time())
         yield Execute("COMMIT")
 

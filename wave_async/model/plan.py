@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,6 +18,7 @@ from wave_async.errors import (
     printable,
 )
 from wave_async.model.catalogue import Catalogue, Entry
+from wave_async.model.difference import Difference
 from wave_async.model.migration import AppliedMigration, Direction, Step
 from wave_async.model.script import ALGORITHM
 
@@ -94,6 +95,22 @@ class Status:
         return tuple(m for m in self.pending if not self.limit or m.version <= self.limit)
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What `validate()` found in order; true if checksums and schema were compared at all.
+
+    `foreign` are objects that no migration makes. `unproven` is a migration that cannot be replayed
+    on an empty database, so that the schema was not compared; None: it was.
+    """
+
+    compared: bool
+    foreign: tuple[Difference, ...] = ()
+    unproven: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.compared
+
+
 def current_version(applied: Sequence[AppliedMigration]) -> int:
     """Return the newest applied version, 0 where nothing is applied."""
     return applied[-1].version if applied else 0
@@ -143,6 +160,25 @@ def _compared(row: AppliedMigration, entry: Entry) -> Iterator[HistoryError]:
         yield UnknownChecksum(row.version, row.checksum)
     elif text != entry.text_digest and tokens != (got := entry.checksum.split(":")[1]):
         yield ChecksumMismatch(row.version, tokens[:SHOWN_DIGITS], got[:SHOWN_DIGITS])
+
+
+def edited(
+    catalogue: Catalogue, applied: Sequence[AppliedMigration], versions: Collection[int]
+) -> tuple[Entry, ...]:
+    """Return the applied migrations whose recorded checksum is another; only of `versions`, if any.
+
+    Raises `InvalidTarget` for one of `versions` that is not applied or not known.
+    """
+    known = catalogue.entries
+    rows = {row.version: row for row in applied if row.version in known}
+    for version in versions:
+        if version not in rows:
+            raise InvalidTarget(version, "not an applied migration of this code")
+    return tuple(
+        known[version]
+        for version, row in rows.items()
+        if (not versions or version in versions) and any(_compared(row, known[version]))
+    )
 
 
 def judge(catalogue: Catalogue, applied: Sequence[AppliedMigration], rules: Rules) -> None:

@@ -81,7 +81,7 @@ def counted(found: Iterable[Effect]) -> Program[tuple[Effect, ...]]:
     for effect in found:
         losses: list[Loss] = []
         for loss in effect.losses:
-            losses.append((yield from _counted(loss, columns)))
+            losses += [(yield from _counted(loss, columns))]
         counts.append(replace(effect, losses=tuple(losses)))
     return tuple(counts)
 
