@@ -41,6 +41,7 @@ Migrations applied successfully
 """
 BACK_TO_TWO = """\
 WARNING: Rolling back to version 2. This may result in data loss.
+  drops table performance_metric (0 rows)
 Rolling back migration 3: Add performance metrics tables (spec 018 - part 1)
 Successfully rolled back to version 2
 """
@@ -240,7 +241,7 @@ async def test_up_down_and_validate_as_json() -> None:
     assert [4, 5] == [step["version"] for step in up["applied"]]
     assert {"adopted": [], "applied": []} == again
     assert [5, 4] == [step["version"] for step in down["rolled_back"]]
-    assert {"validation": "passed"} == validate
+    assert {"validation": "passed", "foreign": [], "unproven": None} == validate
 
 
 @pytest.mark.parametrize(

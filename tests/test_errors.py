@@ -35,10 +35,12 @@ from wave_async.errors import (
     MigrationsDisabled,
     NeedsRecovery,
     NewerDatabase,
+    NotProven,
     OutOfOrder,
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
+    SchemaDrifted,
     SourceNotFound,
     StatementRefused,
     StatementTimeout,
@@ -162,7 +164,7 @@ SENTENCES: list[tuple[WaveError, str]] = [
         (
             "the database has tables but no schema_migrations, and its schema fits no version; "
             "nearest is 2: table t3: missing; nothing was changed. "
-            "If you know the version, mark it with force_mark_applied(version)"
+            "If you know the version, say so: wave migrate baseline VERSION"
         ),
     ),
     (
@@ -170,7 +172,7 @@ SENTENCES: list[tuple[WaveError, str]] = [
         (
             "the database has tables but no schema_migrations, and its schema fits versions 2 and "
             "3 equally (data leaves no trace there); nothing was changed. "
-            "If you know the version, mark it with force_mark_applied(version)"
+            "If you know the version, say so: wave migrate baseline VERSION"
         ),
     ),
     (
@@ -184,6 +186,17 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         KeysViolated((("c", "p", 3), ("d", "q", 0))),
         "foreign keys are violated: c -> p (3 new), d -> q (no such table)",
+    ),
+    (
+        SchemaDrifted(("table a: missing", "b", "c", "d", "e", "f")),
+        "the schema is not what the migrations make: table a: missing; b; c; d; e and 1 more",
+    ),
+    (
+        NotProven("version 3 cannot be recorded", ("table a: missing",)),
+        (
+            "version 3 cannot be recorded: table a: missing; nothing was changed. "
+            "To record it all the same, on your word, say --force (force=True)"
+        ),
     ),
     (InvalidTarget(-1, "below 0"), "target version -1 is below 0"),
     (

@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "database": CORE | {"version"},
     "version": set(),
     "sources": CORE,
-    "manager": BELOW_MANAGER,
+    "safety": CORE | {"database"},
+    "manager": BELOW_MANAGER | {"safety"},
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
     "cli": BELOW_CLI,
@@ -117,8 +118,8 @@ def test_one_driver() -> None:
 
 
 def test_only_the_database_knows_sqlite() -> None:
-    """SQLite is asked in the rooms of the database alone."""
-    assert {"database"} == {room(module) for module in importers("sqlite3")}
+    """SQLite is asked in the rooms of the database and of safety alone."""
+    assert {"database", "safety"} == {room(module) for module in importers("sqlite3")}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room(m) in {*CORE, "definitions"}])

@@ -679,7 +679,7 @@ async def test_a_doubtful_database_is_not_adopted(
         await migrated(path, migrations)
 
     assert sentence in str(caught.value)
-    assert str(caught.value).endswith("mark it with force_mark_applied(version)")
+    assert str(caught.value).endswith("say so: wave migrate baseline VERSION")
     assert before == folder(path)
 
 

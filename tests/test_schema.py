@@ -127,7 +127,7 @@ def test_rebuilt_and_altered_tables_are_equal_to_plain_ones() -> None:
 
 def test_the_fingerprint_never_changes() -> None:
     """It is the same in every process and on every Python, so that it may be kept."""
-    code = f"""
+    code = """
 from wave_async.model.schema import Object, Schema
 sql = "CREATE TABLE t (\\u00e9 TEXT DEFAULT '\\U0001f600', \\"Order\\" INT, CHECK (1)) STRICT"
 print(Schema.of([Object("table", "t", "t", sql)]).fingerprint)

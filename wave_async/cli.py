@@ -365,6 +365,21 @@ def _preview_document(preview: Preview) -> dict[str, Any]:
 
 
 @command
+@click.argument("description")
+async def new(options: Options, *, as_json: bool, description: str) -> None:
+    """Write the next migration file of a folder, as those before it."""
+    from wave_async.sources.new import new_migration  # noqa: PLC0415 - only this command needs it
+
+    settings = options.settings()
+    written = new_migration(settings.get("migrations"), description, settings.get("format"))
+    if as_json:
+        _print_json({"written": [str(path) for path in written]})
+    else:
+        for path in written:
+            print(printable(str(path), longest=4000))
+
+
+@command
 async def log(options: Options, *, as_json: bool) -> None:
     """Show what was done to the database, by whom and how it went."""
     async with options.runner() as runner:
