@@ -91,8 +91,7 @@ TRIGGER = "CREATE TRIGGER tr AFTER INSERT ON run BEGIN SELECT 1; SELECT 2; END;"
             ["changed: table f: changed"],
         ),
         (
-            "CREATE TABLE b (x); CREATE TABLE a (x); CREATE INDEX b2 ON b (x);"
-            "CREATE INDEX b1 ON b (x)",
+            "CREATE TABLE b(x);CREATE TABLE a(x);CREATE INDEX b2 ON b (x); CREATE INDEX b1 ON b(x)",
             "CREATE TABLE c (x)",
             [
                 "missing: table a: missing",
