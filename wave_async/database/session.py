@@ -50,8 +50,8 @@ WATCH_EVERY = 1000
 
 TELL_AFTER = 1.0
 """How long a waiter waits before it says so, in seconds."""
-_KEPT = ("row_factory", "text_factory", "isolation_level", "autocommit")
-"""What a function may change on a connection and gets back; the last one since Python 3.12."""
+_KEPT = ("row_factory", "text_factory", "autocommit", "isolation_level")
+"""What a function may change on a connection, given back in this order (`autocommit`: 3.12)."""
 
 _FIRST_PAUSES = (0.001, 0.002, 0.005)
 _CLEANUP_TRIES = 1000
