@@ -54,10 +54,12 @@ async def failure(pool: SingleConnectionPool, *scripts: Any, **options: Any) -> 
     return failed.value
 
 
-async def contents(pool: SingleConnectionPool) -> list[str]:
+async def contents(pool: SingleConnectionPool) -> list[Any]:
     """Return everything that is in the database, as another connection sees it."""
     with closing(sqlite3.connect(pool.path)) as other:
-        return list(other.iterdump())
+        schema = other.execute("SELECT * FROM sqlite_schema ORDER BY 1, 2").fetchall()
+        tables = [name for kind, name, *_ in schema if kind == "table"]
+        return [schema, *(other.execute(f'SELECT * FROM "{t}"').fetchall() for t in tables)]
 
 
 # The cascade guard.

@@ -150,7 +150,7 @@ class Callable_:  # noqa: N801 - beside the type of that name
 @pytest.mark.parametrize(
     "step",
     [
-        eval("lambda connection: None"),  # has no source
+        eval(compile("lambda connection: None", "<nowhere>", "eval")),
         functools.partial(first),
         Callable_(),
         print,
