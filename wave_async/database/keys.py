@@ -23,10 +23,9 @@ ORPHANS = """SELECT DISTINCT c.name, k."table"
     WHERE c.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
         WHERE p.type = 'table' AND p.name = k."table" COLLATE NOCASE)"""
 REFERENCES = """SELECT c.name, k.id, k."from", k."to"
-    FROM (SELECT ? AS name) p, main.sqlite_schema c,
-        pragma_foreign_key_list(c.name, 'main') k
-    WHERE c.type = 'table' AND k."table" = p.name COLLATE NOCASE
-        AND c.name != p.name COLLATE NOCASE AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+    FROM (SELECT ? AS name) p, main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
+    WHERE c.type = 'table' AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+        AND k."table" = p.name COLLATE NOCASE AND c.name != p.name COLLATE NOCASE
     ORDER BY c.name, k.id, k.seq"""
 PRIMARY_KEY = "SELECT name FROM pragma_table_info(?, 'main') WHERE pk > 0 ORDER BY pk"
 
