@@ -64,6 +64,7 @@ class _PoolConnection(EngineConnection):
             super().__init__(path, **options)
             if setup is not None:
                 refuse_unrun(setup(self))
+                _ = self.in_transaction  # it fails where the setup has closed it
         except Exception as error:  # noqa: BLE001 - the first hop raises it
             super().__init__(files.MEMORY, **options)
             self.failure = error

@@ -109,6 +109,7 @@ class EngineConnection(sqlite3.Connection):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # first: done again, it forgets all that was set
         self._open_cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
         self._authorizer: Callable[..., int] | None = None
         self._guard: Callable[..., int] | None = None
@@ -117,7 +118,6 @@ class EngineConnection(sqlite3.Connection):
         self._overdue: Callable[[], bool] | None = None
         self.journal_settled = False
         self.failure: BaseException | None = None
-        super().__init__(*args, **options)
 
     # `execute` and `executemany` of the base class make their cursor without calling `cursor`.
 
