@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -26,6 +27,7 @@ import pytest
 from conftest import rounds
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool
+from wave_async.model.script import parse
 
 pytestmark = pytest.mark.chaos
 
@@ -94,6 +96,42 @@ def filling(rows: int, *, probed: bool = False) -> list[Migration]:
             {"DROP TABLE log; DROP TABLE app;" if n == 1 else ""}
         """
         found.append(Migration(n, f"Fill t{n}", up, down))
+    return found
+
+
+def in_python(script: str) -> Callable[[sqlite3.Connection], None]:
+    """Return a function that runs a script on the connection's thread."""
+
+    def step(connection: sqlite3.Connection) -> None:
+        for statement in parse(script, "").statements:
+            connection.execute(statement.sql)
+
+    return step
+
+
+def in_async_python(script: str) -> Callable[[Any], Awaitable[None]]:
+    """Return a function that runs a script from the loop, waits, cleans up and makes cursors."""
+
+    async def step(db: Any) -> None:
+        try:
+            for statement in parse(script, "").statements:
+                async with db.execute(statement.sql) as cursor:
+                    await cursor.fetchone()
+                await asyncio.sleep(0.001)
+        finally:
+            await db.execute_fetchall("SELECT count(*) FROM sqlite_schema")
+
+    return step
+
+
+def functions(rows: int, step: Callable[[str], Any]) -> list[Migration]:
+    """Migrations that do the same in functions, one of them between parts in SQL."""
+    options = [{}, {"foreign_keys": False}, {"legacy_alter_table": True}]
+    found = [
+        replace(m, up=step(m.up), down=step(m.down), **options[m.version % 3])
+        for m in filling(rows)
+    ]
+    found[2] = replace(found[2], up=["SELECT 1", found[2].up, step("SELECT 2; SELECT 3")])
     return found
 
 
@@ -653,6 +691,28 @@ async def test_what_the_application_left_behind_cannot_spoil_the_cleanup(
         seconds,
         times=rounds(12, many),
         settings=[SETTINGS[setting]],
+    )
+
+
+@pytest.mark.parametrize("step", [in_async_python, in_python])
+@pytest.mark.parametrize("down", [False, True], ids=["up", "down"])
+async def test_a_cancelled_function_is_whole_and_lets_go(
+    tmp_path: Path, rows: int, step: Callable[[str], Any], *, down: bool
+) -> None:
+    """What holds for scripts holds for functions, on either side, in any mode and setting."""
+    migrations = functions(rows, step)
+    template = tmp_path / "template.db"
+    begun = monotonic()
+    async with SingleConnectionPool(template) as pool:
+        await MigrationManager(pool, migrations).migrate_up()
+    sandbox = Sandbox(tmp_path, rows, random.Random(f"functions {down}"), migrations=migrations)
+    await chaos(
+        f"functions {'down' if down else 'up'}, {step.__name__}",
+        sandbox,
+        monotonic() - begun,
+        times=rounds(40, 500),
+        settings=[plain, plain, half_read, traceback_kept, waiting],
+        down=template if down else None,
     )
 
 

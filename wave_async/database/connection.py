@@ -24,7 +24,7 @@ import anyio
 from wave_async.database import files
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
-from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, refuse_awaitable
+from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, refuse_unrun
 from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
@@ -63,7 +63,8 @@ class _PoolConnection(EngineConnection):
                     files.make_directory(path)
             super().__init__(path, **options)
             if setup is not None:
-                refuse_awaitable(setup(self))
+                refuse_unrun(setup(self))
+                _ = self.in_transaction  # it fails where the setup has closed it
         except Exception as error:  # noqa: BLE001 - the first hop raises it
             super().__init__(files.MEMORY, **options)
             self.failure = error
@@ -216,6 +217,8 @@ class SingleConnectionPool:
         hop = Hop(program, _reporter(on_event), patience, statement_timeout)
         await _to_answer(hop, partial(_run_on, connection, hop), connection)
         if _is_closed(connection):
+            with suppress(ValueError):  # its thread has ended as well
+                await _to_its_end(connection.close())
             raise DatabaseUnusable(self.path, "a migration's function closed the connection")
         return self._outcome(hop, patience)
 
@@ -240,8 +243,8 @@ class SingleConnectionPool:
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
-        task = asyncio.current_task()
-        if self._holder is task:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        if self._holder and (self._holder is task or self._holder.get_loop() is not loop):
             raise PoolDeadlock
         async with self._lock:
             self._holder = task
@@ -255,7 +258,7 @@ def _is_closed(connection: aiosqlite.Connection) -> bool:
     """Whether the application has closed the connection it was lent."""
     try:
         _ = connection.in_transaction
-    except ValueError:
+    except (ValueError, sqlite3.ProgrammingError):
         return True
     return False
 
@@ -359,7 +362,7 @@ async def _failure(
     function: Callable[[Any], Awaitable[object]], connection: aiosqlite.Connection | None
 ) -> BaseException | None:
     try:
-        await function(connection)
+        refuse_unrun(await function(connection))
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - the program decides what follows

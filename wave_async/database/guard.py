@@ -142,7 +142,9 @@ class Drops:
         schema: str | None,
         _by: str | None,
     ) -> int:
-        """Record one action of a statement."""
+        """Record one action of a statement; some pragmas act while they are prepared."""
+        if action == sqlite3.SQLITE_PRAGMA:
+            return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_DROP_TABLE and schema == "main":
             self.tables.append(first or "")
         return sqlite3.SQLITE_OK

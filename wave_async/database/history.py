@@ -24,6 +24,7 @@ POPULATED = """SELECT EXISTS (SELECT * FROM main.sqlite_schema
 COLUMNS = f"PRAGMA main.table_xinfo({TABLE})"
 READ = f"SELECT version, description, applied_at, checksum FROM main.{TABLE} ORDER BY version"
 RECORD = f"INSERT INTO main.{TABLE} VALUES (?, ?, CAST(strftime('%s', 'now') AS INTEGER), ?)"
+RESTORE = f"INSERT INTO main.{TABLE} VALUES (?, ?, ?, ?)"
 REPAIR = f"UPDATE main.{TABLE} SET checksum = ? WHERE version = ?"
 FORGET = f"DELETE FROM main.{TABLE} WHERE version = ?"
 

@@ -8,28 +8,41 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 
 from wave_async.database.requests import Execute, Foresee, Program, Query, Restore, T
 from wave_async.errors import CascadeRefused, KeysViolated
 
 # A rebuild gives the same violations other rowids, so they are counted and not listed.
-VIOLATIONS = 'SELECT "table", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2'
+CHILDREN = """SELECT DISTINCT c.name FROM main.sqlite_schema c,
+    pragma_foreign_key_list(c.name, 'main') WHERE c.type = 'table'"""
+VIOLATIONS = "SELECT parent, count(*) FROM pragma_foreign_key_check(?, 'main') GROUP BY 1"
 ORPHANS = """SELECT DISTINCT c.name, k."table"
     FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
     WHERE c.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
         WHERE p.type = 'table' AND p.name = k."table" COLLATE NOCASE)"""
 REFERENCES = """SELECT c.name, k.id, k."from", k."to"
-    FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
-    WHERE c.type = 'table' AND k."table" = ?1 COLLATE NOCASE AND c.name != ?1 COLLATE NOCASE
-        AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+    FROM (SELECT ? AS name) p, main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
+    WHERE c.type = 'table' AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+        AND k."table" = p.name COLLATE NOCASE AND c.name != p.name COLLATE NOCASE
     ORDER BY c.name, k.id, k.seq"""
 PRIMARY_KEY = "SELECT name FROM pragma_table_info(?, 'main') WHERE pk > 0 ORDER BY pk"
 
 _MAY_DROP = re.compile(r"\bDROP\b", re.IGNORECASE)
 
-Violations = tuple[dict[tuple[str, str], int], set[tuple[str, str]]]
-"""Rows without their parent, counted by child and parent table, and parent tables that are gone."""
+
+@dataclass(frozen=True, slots=True)
+class Violations:
+    """Rows without their parent, counted by child and parent table, and keys without one at all.
+
+    `orphans` are keys whose parent table is gone, `unfit` the tables that cannot be counted, as one
+    of their keys and its parent do not fit together.
+    """
+
+    counts: dict[tuple[str, str], int]
+    orphans: set[tuple[str, str]]
+    unfit: dict[str, sqlite3.OperationalError]
 
 
 def enforced(program: Callable[[], Program[T]], *, on: bool) -> Program[T]:
@@ -47,32 +60,33 @@ def enforced(program: Callable[[], Program[T]], *, on: bool) -> Program[T]:
         yield Restore(f"PRAGMA foreign_keys = {before}")
 
 
-def _violations() -> Program[Violations]:
-    """Count what is violated now, or raise where a key and its parent do not match at all."""
-    rows = yield Query(VIOLATIONS)
-    orphans = yield Query(ORPHANS)
-    return {(child, parent): count for child, parent, count in rows}, set(orphans)
+def violations() -> Program[Violations]:
+    """Count what is violated now, child by child: one that cannot be counted hides no other."""
+    counts: dict[tuple[str, str], int] = {}
+    unfit: dict[str, sqlite3.OperationalError] = {}
+    for (child,) in (yield Query(CHILDREN)):
+        try:
+            rows = yield Query(VIOLATIONS, (child,))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            unfit[child] = error
+        else:
+            counts |= {(child, parent): count for parent, count in rows}
+    return Violations(counts, set((yield Query(ORPHANS))), unfit)
 
 
-def violations_before() -> Program[Violations | None]:
-    """Count what is violated before a migration; None where keys are too broken to be counted."""
-    try:
-        return (yield from _violations())
-    except sqlite3.OperationalError:
-        return None
-
-
-def check(before: Violations | None) -> Program[None]:
-    """Raise `KeysViolated` where more is violated than before."""
-    if before is None:
-        return
-    counts, orphans = yield from _violations()
+def check(before: Violations) -> Program[None]:
+    """Raise `KeysViolated` where more is violated than before, and where a key does not fit now."""
+    now = yield from violations()
+    for child in now.unfit.keys() - before.unfit.keys():
+        raise now.unfit[child]
     more = [
-        (*pair, count - before[0].get(pair, 0))
-        for pair, count in counts.items()
-        if count > before[0].get(pair, 0)
+        (*pair, count - before.counts.get(pair, 0))
+        for pair, count in now.counts.items()
+        if count > before.counts.get(pair, 0) and pair[0] not in before.unfit
     ]
-    gone = [(*pair, 0) for pair in sorted(orphans - before[1])]
+    gone = [(*pair, 0) for pair in sorted(now.orphans - before.orphans)]
     if more or gone:
         raise KeysViolated((*more, *gone))
 
@@ -104,10 +118,13 @@ def _children(table: str) -> Program[dict[str, int]]:
             key = yield Query(PRIMARY_KEY, (table,))
             pairs = [(column, name) for (column, _), (name,) in zip(pairs, key, strict=False)]
         same = " AND ".join(f"p.{quoted(to)} = c.{quoted(column)}" for column, to in pairs)
-        ((count,),) = yield Query(
-            f"SELECT count(*) FROM main.{quoted(child)} c"
-            f" WHERE EXISTS (SELECT 1 FROM main.{quoted(table)} p WHERE {same})"
-        )
+        try:
+            ((count,),) = yield Query(
+                f"SELECT count(*) FROM main.{quoted(child)} c"
+                f" WHERE EXISTS (SELECT 1 FROM main.{quoted(table)} p WHERE {same})"
+            )
+        except sqlite3.OperationalError:  # a key that fits no column; DROP TABLE overlooks it
+            continue
         if count:
             found[child] = max(count, found.get(child, 0))
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from wave_async.database import files
 from wave_async.database.requests import Program
-from wave_async.database.session import EngineConnection, Hop, T, refuse_awaitable
+from wave_async.database.session import EngineConnection, Hop, T, refuse_unrun
 from wave_async.errors import DatabaseUnusable
 from wave_async.model.events import Event
 
@@ -61,7 +61,7 @@ class Question(Hop[T]):
         connection = EngineConnection(uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
             if self._setup is not None:
-                refuse_awaitable(self._setup(connection))
+                refuse_unrun(self._setup(connection))
             self._try_on(connection)
         finally:
             connection.close()

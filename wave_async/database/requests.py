@@ -65,10 +65,12 @@ class BeginWrite:
 class SwitchToWal:
     """Switch the database to WAL where it is not yet, outside a transaction.
 
-    Answers False when somebody else still used the database after `patience` seconds.
+    Answers False when somebody else still used the database after `patience` seconds. `anew` is
+    for after a statement that may have switched it away.
     """
 
     patience: float
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

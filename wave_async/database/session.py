@@ -12,8 +12,9 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
-from inspect import isawaitable
+from inspect import isasyncgen, isawaitable, isgenerator
 from itertools import chain, repeat
 from math import inf
 from time import monotonic, sleep
@@ -50,6 +51,9 @@ WATCH_EVERY = 1000
 
 TELL_AFTER = 1.0
 """How long a waiter waits before it says so, in seconds."""
+_KEPT = ("row_factory", "text_factory", "autocommit", "isolation_level")
+"""What a function may change on a connection, given back in this order (`autocommit`: 3.12)."""
+
 _FIRST_PAUSES = (0.001, 0.002, 0.005)
 _CLEANUP_TRIES = 1000
 
@@ -106,6 +110,7 @@ class EngineConnection(sqlite3.Connection):
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # first: done again, it forgets all that was set
         self._open_cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
         self._authorizer: Callable[..., int] | None = None
         self._guard: Callable[..., int] | None = None
@@ -114,7 +119,6 @@ class EngineConnection(sqlite3.Connection):
         self._overdue: Callable[[], bool] | None = None
         self.journal_settled = False
         self.failure: BaseException | None = None
-        super().__init__(*args, **options)
 
     # `execute` and `executemany` of the base class make their cursor without calling `cursor`.
 
@@ -196,11 +200,12 @@ class EngineConnection(sqlite3.Connection):
             self._open_cursors.clear()
 
 
-def refuse_awaitable(returned: object) -> None:
-    """Raise `TypeError` where a function that is not awaited returned something to await."""
-    if isawaitable(returned):
+def refuse_unrun(returned: object) -> None:
+    """Raise `TypeError` where a function returned what nobody will run: it has done nothing yet."""
+    if isawaitable(returned) or isgenerator(returned) or isasyncgen(returned):
         getattr(returned, "close", _nothing)()  # a coroutine warns otherwise
-        raise TypeError("it returned an awaitable; a step that awaits is declared `async def`")
+        kind = type(returned).__name__
+        raise TypeError(f"it returned a {kind} that nobody runs; await in `async def`, never yield")
 
 
 def _nothing() -> None:
@@ -262,7 +267,8 @@ class Hop(Generic[T]):
         self._cancelled = True
         with self._interrupting:
             if self._interruptible:
-                self._connection.interrupt()
+                with suppress(sqlite3.ProgrammingError):  # a function has closed it
+                    self._connection.interrupt()
 
     def answer(self, failure: BaseException | None) -> None:
         """Say that the awaited function has returned, or what it raised."""
@@ -313,8 +319,7 @@ class Hop(Generic[T]):
             raise connection.failure
         self.started = True
         self._connection = connection
-        self._factories = connection.row_factory, connection.text_factory
-        connection.text_factory = str
+        self._kept = {n: getattr(connection, n) for n in _KEPT if hasattr(connection, n)}
         self._renew_cursor()
         ((self._timeout,),) = self._uninterrupted("PRAGMA busy_timeout")
         self._uninterrupted("PRAGMA busy_timeout = 0")
@@ -324,12 +329,15 @@ class Hop(Generic[T]):
         self._cleanup(f"PRAGMA busy_timeout = {self._timeout}")
         self._let_interrupt(on=False)
         self._cursor.close()
-        self._connection.row_factory, self._connection.text_factory = self._factories
+        for name, value in self._kept.items():
+            if getattr(self._connection, name) != value:  # setting isolation_level commits
+                setattr(self._connection, name, value)
 
     def _renew_cursor(self) -> None:
         self._connection.close_cursors()
         self._cursor = sqlite3.Connection.cursor(self._connection)
         self._cursor.row_factory = None
+        self._connection.text_factory = str
 
     def _drive(self, program: Program[Any], job: Callable[[], Any]) -> Callable[[Any], Any] | None:
         """Serve a program, from what `job` answers on; returns a function that is to be awaited."""
@@ -349,6 +357,8 @@ class Hop(Generic[T]):
             job = partial(self._serve[type(request)], request)
 
     def _explained(self, error: BaseException) -> BaseException:
+        if isinstance(error, GeneratorExit):  # would close the program instead of failing in it
+            return RuntimeError(repr(error))
         code = primary_code(error)
         if code == sqlite3.SQLITE_INTERRUPT and self._cancelled:
             return asyncio.CancelledError()
@@ -375,7 +385,7 @@ class Hop(Generic[T]):
             returned = request.function(self._connection)
         finally:
             self._renew_cursor()
-        refuse_awaitable(returned)
+        refuse_unrun(returned)
         return self._is_intact()
 
     def _returned(self) -> bool:
@@ -390,9 +400,15 @@ class Hop(Generic[T]):
 
     def _oversee(self, sql: str, job: Callable[[], object]) -> None:
         """Run a statement of a called function as if it were one of a script."""
+        if self._cancelled:
+            raise asyncio.CancelledError
         if self._ended:
             raise TransactionEnded
-        self._drive(self._look(sql), _nothing)
+        factory, self._connection.text_factory = self._connection.text_factory, str
+        try:
+            self._drive(self._look(sql), _nothing)
+        finally:
+            self._connection.text_factory = factory
         self._deadline = monotonic() + self._statement_timeout
         try:
             job()
@@ -419,7 +435,7 @@ class Hop(Generic[T]):
         return self._attempt("BEGIN IMMEDIATE", deadline - monotonic())
 
     def _switch_to_wal(self, request: SwitchToWal) -> bool:
-        if not self._connection.journal_settled:
+        if request.anew or not self._connection.journal_settled:
             self._connection.journal_settled = self._attempt(
                 "PRAGMA journal_mode = WAL", request.patience
             )

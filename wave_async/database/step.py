@@ -20,6 +20,7 @@ from wave_async.database.requests import (
     Program,
     Report,
     Rollback,
+    SwitchToWal,
     T,
     Touched,
     Unguard,
@@ -89,12 +90,13 @@ def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[Non
     """
     failed, keys_on = blame(entry, direction), entry.keys_on(direction)
     yield Report(StepStarted(entry.step(direction)))
-    before = None if keys_on else (yield from keys.violations_before())
+    before = None if keys_on else (yield from keys.violations())
     if not tracked:
         yield from _own(Execute(history.CREATE), failed)
     yield from run(entry, direction)
     try:
-        yield from keys.check(before)
+        if before is not None:
+            yield from keys.check(before)
     except Exception as error:
         raise failed(None, None, "PRAGMA foreign_key_check", _reason(error)) from error
 
@@ -105,8 +107,11 @@ def outside(entry: Entry, direction: Direction) -> Program[None]:
     Interrupted between the two it runs again: at least once. Unguarded: VACUUM attaches a database.
     """
     yield Report(StepStarted(entry.step(direction)))
-    for statement in entry.work(direction).steps:
-        yield from _run_step(statement, blame(entry, direction), _look_away, transaction=False)
+    try:
+        for statement in entry.work(direction).steps:
+            yield from _run_step(statement, blame(entry, direction), _look_away, transaction=False)
+    finally:
+        yield SwitchToWal(LOOK_AGAIN, anew=True)
 
 
 def record(
@@ -151,8 +156,8 @@ def run_steps(
 
     Answers what they did to tables.
     """
-    yield Guard(look, legacy_alter_table)
     try:
+        yield Guard(look, legacy_alter_table)
         for step in steps:
             yield from _run_step(step, failed, look)
     finally:

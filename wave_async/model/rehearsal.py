@@ -23,7 +23,7 @@ class Rehearsal:
 
     `times` are in seconds, of the steps that ended well; `failure` is why one did not. `changes`
     are the differences of the schema afterwards from the one before, `violations` the foreign keys
-    that lost their rows, `damage` what an integrity check found. `back` says in what going back
+    that have lost their rows, `damage` what an integrity check found. `back` says in what going back
     does not restore the schema; it is None where there is no way back. `schema_only` is why the
     copy had no rows, if it had none.
     """
@@ -33,7 +33,7 @@ class Rehearsal:
     failure: str
     changes: tuple[Difference, ...]
     rows: tuple[RowChange, ...]
-    violations: tuple[str, ...]
+    violations: str
     damage: tuple[str, ...]
     back: tuple[Difference, ...] | None
     schema_only: str = ""
