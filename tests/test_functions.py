@@ -87,7 +87,7 @@ def contents(pool: SingleConnectionPool) -> list[Any]:
     """Return everything that is in the database, as another connection sees it."""
     with closing(sqlite3.connect(pool.path)) as other:
         schema = other.execute("SELECT * FROM sqlite_schema ORDER BY 1, 2").fetchall()
-        tables = [name for kind, name, *_ in schema if kind == "table"]
+        tables = [n for kind, n, *_ in schema if kind == "table" and not n.endswith("_log")]
         return [schema, *(other.execute(f'SELECT * FROM "{t}"').fetchall() for t in tables)]
 
 

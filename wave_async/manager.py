@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,10 +39,12 @@ from wave_async.model.migration import (
     Migration,
     Step,
 )
+from wave_async.model.rehearsal import Rehearsal
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validation
 from wave_async.model.schema import Schema
 from wave_async.model.script import parse
 from wave_async.safety.effects import counted, effects
+from wave_async.safety.rehearsal import Stopwatch, rehearse, stage
 
 logger = logging.getLogger("wave_async")
 
@@ -84,7 +87,7 @@ class MigrationManager:
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        self._pool = pool
+        self.pool = pool
         self._migrations = tuple(migrations)
         self._rules = Rules(max_version, validate_checksums, allow_out_of_order)
         self._log = Log(log)
@@ -131,7 +134,7 @@ class MigrationManager:
         if entries and untracked:
             proof = await self._proof(catalogue)
             question = partial(consistently, proof)
-            adopted = await self._pool.ask(question, patience=self._lock_timeout)
+            adopted = await self.pool.ask(question, patience=self._lock_timeout)
         adopted = adopted or ()
         return _plan(Direction.UP, [e for e in entries if e not in adopted], adopted)
 
@@ -169,7 +172,7 @@ class MigrationManager:
             return found, problems, (yield from read_schema())
 
         question = partial(consistently, look)
-        found, problems, live = await self._pool.ask(question, patience=self._lock_timeout)
+        found, problems, live = await self.pool.ask(question, patience=self._lock_timeout)
         if problems:
             raise ValidationFailed(problems)
         if not self._rules.check_checksums:
@@ -290,6 +293,63 @@ class MigrationManager:
         wanted = versions[-1][1] if versions else Schema()
         return tuple(await asyncio.to_thread(differences, wanted, live)), None
 
+    async def rehearse_up(
+        self,
+        target: int | None = None,
+        *,
+        schema_only: bool | None = None,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> Rehearsal:
+        """Run what `migrate_up` would do on a private copy, and tell what came of it.
+
+        The copy lies in `directory`, beside the database if not given, and is gone afterwards. With
+        `schema_only` it has no rows and lies in memory; None: if the database is larger than 1 GiB,
+        or the disk has no room. Raises what `plan_up` raises; a migration that fails is told.
+        """
+        async with self._stage(schema_only, directory) as (copy, watch, why):
+            version = await copy.current_version()
+            back = partial(copy.migrate_down, version)
+            act = partial(copy.migrate_up, target)
+            return await rehearse(copy.pool, act, back, watch, why)
+
+    async def rehearse_down(
+        self,
+        target: int,
+        *,
+        schema_only: bool | None = None,
+        directory: str | os.PathLike[str] | None = None,
+    ) -> Rehearsal:
+        """Run what `migrate_down` would do on a private copy, and tell what came of it.
+
+        As `rehearse_up`; going back is migrating up again.
+        """
+        async with self._stage(schema_only, directory) as (copy, watch, why):
+            back = partial(copy.migrate_up, await copy.current_version())
+            act = partial(copy.migrate_down, target)
+            return await rehearse(copy.pool, act, back, watch, why)
+
+    @asynccontextmanager
+    async def _stage(
+        self, schema_only: bool | None, directory: str | os.PathLike[str] | None
+    ) -> AsyncIterator[tuple[MigrationManager, Stopwatch, str]]:
+        """Open a manager like this one on a private copy of the database."""
+        async with stage(self.pool, schema_only, directory) as (pool, why):
+            watch = Stopwatch()
+            yield self._like_this(pool, watch.hear), watch, why
+
+    def _like_this(
+        self, pool: SingleConnectionPool, on_event: Callable[[Event], None]
+    ) -> MigrationManager:
+        return MigrationManager(
+            pool,
+            self._migrations,
+            max_version=self._rules.limit,
+            validate_checksums=self._rules.check_checksums,
+            allow_out_of_order=self._rules.allow_out_of_order,
+            statement_timeout=None if self._statement_timeout == inf else self._statement_timeout,
+            on_event=on_event,
+        )
+
     async def _preview(self, planned: Plan) -> Preview:
         if not planned.steps:
             return Preview(adopted=planned.adopted)
@@ -305,7 +365,7 @@ class MigrationManager:
         return await self._asked(log.read)
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
-        return await self._pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
+        return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
 
     async def _decided(self, decide: Callable[[History], T]) -> T:
         """Read the history and decide on its thread: comparing many scripts may take a while."""
@@ -313,7 +373,7 @@ class MigrationManager:
         def program() -> Program[T]:
             return decide((yield from _read()))
 
-        return await self._pool.ask(program, patience=self._lock_timeout)
+        return await self.pool.ask(program, patience=self._lock_timeout)
 
     def _marking(self, look: Look, action: Action) -> Callable[[], Program[tuple[Entry, ...]]]:
         return partial(mark, look, self._lock_timeout, action, self._log)
@@ -355,7 +415,7 @@ class MigrationManager:
 
         def program() -> Program[tuple[Step, ...]]:
             (stamp,) = yield Query(history.STAMP)
-            verdict = (self._pool.generation, stamp, target)
+            verdict = (self.pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
             steps = yield from Walk(Direction.UP, choose, self._lock_timeout, self._log).program()
@@ -386,12 +446,12 @@ class MigrationManager:
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
         """Open an empty database in memory; yields what runs a program on it."""
-        async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:
+        async with SingleConnectionPool(":memory:", setup=self.pool.setup) as scratch:
             yield partial(scratch.run, statement_timeout=self._statement_timeout)
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, WaitingForLock):
-            logger.info("%s: waiting for another process (%g s)", self._pool.path, event.seconds)
+            logger.info("%s: waiting for another process (%g s)", self.pool.path, event.seconds)
         if self._on_event is not None:
             self._on_event(event)
 

@@ -51,6 +51,51 @@ class Stopwatch:
                 self.times.append(monotonic() - self._started)
 
 
+@asynccontextmanager
+async def stage(
+    pool: SingleConnectionPool, schema_only: bool | None, directory: str | PathLike[str] | None
+) -> AsyncIterator[tuple[SingleConnectionPool, str]]:
+    """Open a private copy of a database; yields it and why it has no rows, if it has none.
+
+    It lies in a directory of its own, which only this user may enter and which is gone afterwards;
+    what a crashed run has left there is removed.
+    """
+    why = _why_without_rows(pool.path, schema_only)
+    parent = Path(directory or Path(pool.path).parent)
+    if not why and pool.path != files.MEMORY:
+        with private_directory(parent, f".{Path(pool.path).name}.rehearsal-") as place:
+            copy = place / Path(pool.path).name
+            try:
+                await pool.ask(partial(copying, copy, pool.setup))
+            except NoSpace as error:
+                if schema_only is False:
+                    raise
+                why = error.sentence()
+            else:
+                async with SingleConnectionPool(copy, setup=pool.setup) as copied:
+                    yield copied, ""
+                return
+    async with SingleConnectionPool(files.MEMORY, setup=pool.setup) as empty:
+        schema, applied = await pool.ask(partial(consistently, _outline))
+        await empty.run(partial(_rebuilt, schema, applied))
+        yield empty, why
+
+
+def _why_without_rows(path: str, schema_only: bool | None) -> str:
+    if schema_only:
+        return "asked for"
+    if schema_only is None and path != files.MEMORY and Path(path).exists():
+        size = Path(path).stat().st_size
+        if size > LARGEST_COPY:
+            return f"the database is larger than {megabytes(LARGEST_COPY)}"
+    return ""
+
+
+def _outline() -> Program[tuple[Schema, History]]:
+    found = yield from history.read()
+    return (yield from read_schema()), found
+
+
 async def rehearse(
     stage: SingleConnectionPool, act: Act, back: Act, watch: Stopwatch, schema_only: str
 ) -> Rehearsal:
@@ -76,13 +121,12 @@ async def rehearse(
     )
 
 
-def stage_of(schema: Schema, applied: Sequence[AppliedMigration] | None) -> Program[None]:
-    """Make a stage without rows: the schema, and the history where there is one."""
+def _rebuilt(schema: Schema, found: History) -> Program[None]:
+    """Make a schema without rows, and its history where there is one."""
     yield from clone(schema)
-    if applied is None:
-        return
-    yield Execute(history.CREATE)
-    for row in applied:
+    if found.tracked:
+        yield Execute(history.CREATE)
+    for row in found.applied:
         values = row.version, row.description, row.applied_at, row.checksum
         yield Execute(history.RESTORE, values)
 
