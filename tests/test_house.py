@@ -19,7 +19,7 @@ PACKAGE = "wave_async"
 LONGEST_BODY = 45
 
 CORE = {"errors", "model"}
-BELOW_MANAGER = CORE | {"database"}
+BELOW_MANAGER = CORE | {"database", "safety"}
 BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "startup"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": CORE,
     "definitions": CORE,
     "database": CORE,
+    "safety": CORE | {"database"},
     "manager": BELOW_MANAGER,
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
@@ -115,8 +116,8 @@ def test_one_driver() -> None:
 
 
 def test_only_the_database_knows_sqlite() -> None:
-    """SQLite is asked in the rooms of the database alone."""
-    assert {"database"} == {room(module) for module in importers("sqlite3")}
+    """SQLite is asked in the rooms of the database, and where whole databases are copied."""
+    assert {"database", "safety"} == {room(module) for module in importers("sqlite3")}
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room(m) in {*CORE, "definitions"}])

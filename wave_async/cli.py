@@ -25,11 +25,12 @@ import asyncclick as click
 
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
-from wave_async.errors import ConfirmationRequired, WaveError, local_time, printable
-from wave_async.model.events import Event, StepStarted, WaitingForLock
+from wave_async.errors import ConfirmationRequired, WaveError, local_time, megabytes, printable
+from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
 from wave_async.model.migration import Step
 from wave_async.model.plan import MigrationStatus, State, Status
 from wave_async.runner import MigrationRunner, load_migrations
+from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy
 
 PENDING_FOUND = 3
 _MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
@@ -135,22 +136,53 @@ def timeouts(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def snapshot_directory(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option where snapshots are."""
+    return click.option(
+        "--snapshot-dir",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Where snapshots are.  [default: .wave/snapshots beside the database]",
+    )(function)
+
+
+def precautions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that take a snapshot before they write."""
+    return click.option(
+        "--snapshot/--no-snapshot",
+        default=None,
+        help="Take a snapshot always, or never.  [default: before what destroys something]",
+    )(snapshot_directory(function))
+
+
+def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPolicy | None:
+    return None if wanted is False else SnapshotPolicy(always=bool(wanted), directory=directory)
+
+
 @command
 @click.argument("target_version", type=int, required=False)
 @click.option("--out-of-order", is_flag=True, help="Apply versions below applied ones too.")
 @timeouts
+@precautions
 async def up(
     options: Options,
     *,
     as_json: bool,
     target_version: int | None,
     out_of_order: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
     **limits: float | None,
 ) -> None:
     """Apply what is pending, up to TARGET_VERSION if given."""
     async with (
         _telling(as_json=as_json) as tell,
-        options.runner(allow_out_of_order=out_of_order, on_event=tell, **limits) as runner,
+        options.runner(
+            allow_out_of_order=out_of_order,
+            on_event=tell,
+            snapshots=_policy(snapshot_dir, wanted=snapshot),
+            **limits,
+        ) as runner,
     ):
         done = await runner.migrate_up(target_version)
         now = None if done else await runner.status()
@@ -171,25 +203,31 @@ async def up(
 @click.argument("target_version", type=int)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @timeouts
+@precautions
 async def down(
-    options: Options, *, as_json: bool, target_version: int, yes: bool, **limits: float | None
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int,
+    yes: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
+    **limits: float | None,
 ) -> None:
     """Roll back everything above TARGET_VERSION."""
+    policy = _policy(snapshot_dir, wanted=snapshot)
     async with (
         _telling(as_json=as_json) as tell,
-        options.runner(on_event=tell, **limits) as runner,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
     ):
         plan = await runner.plan_down(target_version)
         if plan and not as_json:
             print(
                 f"WARNING: Rolling back to version {target_version}. This may result in data loss."
             )
-        if plan and not yes:
-            if as_json or not sys.stdin.isatty():
-                raise ConfirmationRequired
-            if await _asked("Continue? (y/N): ") not in {"y", "Y"}:
-                print("Rollback cancelled")
-                return
+        if plan and not yes and not await _confirmed(as_json=as_json):
+            print("Rollback cancelled")
+            return
         done = plan and await runner.migrate_down(target_version)
     if as_json:
         _print_json({"rolled_back": _step_list(done.steps)})
@@ -197,6 +235,56 @@ async def down(
         print(f"Successfully rolled back to version {target_version}")
     else:
         print(f"Nothing to do: nothing above version {target_version} is applied")
+
+
+@command
+@snapshot_directory
+async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None) -> None:
+    """List the snapshots of the database, newest first."""
+    async with options.runner(snapshots=_policy(snapshot_dir)) as runner:
+        found = await runner.snapshots()
+    if as_json:
+        _print_json({"snapshots": list(map(_snapshot_document, found))})
+    for snapshot in found if not as_json else ():
+        about = f"version {snapshot.version}, {_taken(snapshot)}, {megabytes(snapshot.size)}"
+        print(f"{printable(snapshot.name)}  ({about})")
+    if not found and not as_json:
+        print("No snapshots")
+
+
+@command
+@click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@timeouts
+@snapshot_directory
+async def undo(
+    options: Options,
+    *,
+    as_json: bool,
+    name: str | None,
+    yes: bool,
+    snapshot_dir: str | None,
+    **limits: float | None,
+) -> None:
+    """Restore the snapshot NAME, the newest if not given; what it replaces is kept as another."""
+    policy = _policy(snapshot_dir)
+    async with (
+        _telling(as_json=as_json) as tell,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+    ):
+        snapshot, rows = await runner.plan_undo(name)
+        if not as_json:
+            print("\n".join(_undo_lines(snapshot, rows)))
+        if not yes and not await _confirmed(as_json=as_json):
+            print("Undo cancelled")
+            return
+        done = await runner.undo(str(snapshot.path))
+    if as_json:
+        about = {"restored": done.restored, "replaced": done.replaced}
+        _print_json({what: _snapshot_document(s) for what, s in about.items()})
+    else:
+        print(f"Restored version {done.restored.version}")
+        print(f"What it replaced is kept: {printable(done.replaced.name)}")
 
 
 @command
@@ -254,6 +342,34 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
     }
 
 
+def _undo_lines(snapshot: Snapshot, rows: Iterable[RowCount]) -> Iterable[str]:
+    yield (
+        f"WARNING: Restoring version {snapshot.version}, {_taken(snapshot)}. "
+        "What was written since will be replaced."
+    )
+    for row in rows:
+        now, then = (
+            "no such table" if count is None else f"{count:,} row(s)"
+            for count in (row.now, row.then)
+        )
+        yield f"  {printable(row.table)}: {now} now, {then} in the snapshot"
+
+
+def _taken(snapshot: Snapshot) -> str:
+    return f"taken {local_time(int(snapshot.taken_at.timestamp()))}"
+
+
+def _snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "path": str(snapshot.path),
+        "version": snapshot.version,
+        "taken_at": snapshot.taken_at.isoformat().replace("+00:00", "Z"),
+        "fingerprint": snapshot.fingerprint,
+        "size": snapshot.size,
+    }
+
+
 def _utc(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
@@ -276,6 +392,8 @@ async def _telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
             match event:
                 case StepStarted(step) if not as_json and not failures:
                     print(step, flush=True)
+                case SnapshotTaken(path):
+                    print(f"Snapshot taken: {printable(path)}", file=sys.stderr)
                 case WaitingForLock(seconds):
                     print(f"Waiting for another process ({seconds:g} s)", file=sys.stderr)
         except OSError as error:
@@ -284,6 +402,13 @@ async def _telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
     yield tell
     if failures:
         raise failures[0]
+
+
+async def _confirmed(*, as_json: bool) -> bool:
+    """Ask whether to go on; raises `ConfirmationRequired` where nobody can be asked."""
+    if as_json or not sys.stdin.isatty():
+        raise ConfirmationRequired
+    return await _asked("Continue? (y/N): ") in {"y", "Y"}
 
 
 async def _asked(question: str) -> str:

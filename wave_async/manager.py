@@ -8,14 +8,16 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from math import inf
+from typing import cast
 
 from wave_async.database import history
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.files import MEMORY
 from wave_async.database.history import History
-from wave_async.database.requests import Program, Query, T
+from wave_async.database.requests import Call, Program, Query, T
 from wave_async.database.schema import SchemaReader, replay
-from wave_async.database.walk import Walk, consistently, fixed, load, mark, untracked
-from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
+from wave_async.database.walk import Choice, Walk, consistently, fixed, load, mark, untracked
+from wave_async.errors import DatabaseUnusable, HistoryError, NeedsRecovery, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.events import Event, WaitingForLock
@@ -23,6 +25,14 @@ from wave_async.model.migration import AppliedMigration, Direction, Migration, S
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.schema import fitting_version
 from wave_async.model.script import parse
+from wave_async.safety.snapshots import (
+    Precaution,
+    RowCount,
+    Snapshot,
+    SnapshotPolicy,
+    Snapshots,
+    Undone,
+)
 
 logger = logging.getLogger("wave_async")
 
@@ -44,7 +54,8 @@ class MigrationManager:
     `lock_timeout` is how many seconds to wait while another process holds the database and its
     history does not move; waiting for the pool never times out. `statement_timeout` ends a
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
-    with `StepStarted`, `StepFinished` and `WaitingForLock`.
+    with `StepStarted`, `StepFinished`, `WaitingForLock` and `SnapshotTaken`. `snapshots` says when
+    the database is copied before it is changed; without it never.
 
     Every method but `applied` and `current_version` raises `DefinitionError` for a list of
     migrations that cannot be right, before it opens the database (`status` does not read scripts),
@@ -62,6 +73,7 @@ class MigrationManager:
         lock_timeout: float = LOCK_TIMEOUT,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self._pool = pool
         self._migrations = tuple(migrations)
@@ -75,6 +87,7 @@ class MigrationManager:
             on_event=self._tell,
         )
         self._on_event = on_event
+        self._snapshots = snapshots
         self._built: Catalogue | None = None
         self._reading = asyncio.Lock()
         self._read_all = False
@@ -164,12 +177,12 @@ class MigrationManager:
         `DatabaseLocked`.
         """
         first = self._rollback(await self._proven(), target)
-        walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout)
+        program = self._walk(Direction.DOWN, fixed(first))
 
         def judge() -> Program[list[Entry] | None]:
             return first((yield from _read())) or None
 
-        return Plan(Direction.DOWN, await self._run(walk.program, judge=judge) or ())
+        return Plan(Direction.DOWN, await self._run(program, judge=judge) or ())
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word.
@@ -185,6 +198,50 @@ class MigrationManager:
 
         marked = await self._run(partial(mark, unmarked, self._lock_timeout), judge=unmarked)
         return _steps(Direction.UP, marked or ())
+
+    async def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots of the database, newest first."""
+        return await asyncio.to_thread(self._shelf().listed)
+
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+        """Return what `undo` would restore, and the tables that have other numbers of rows now.
+
+        Raises `SnapshotNotFound` and `SnapshotUnusable`.
+        """
+        shelf = self._shelf()
+        snapshot = await asyncio.to_thread(shelf.find, name)
+        counted: list[tuple[RowCount, ...]] = []
+
+        def program() -> Program[None]:
+            yield Call(lambda live: counted.append(shelf.rows_since(snapshot, live)))
+
+        await self._asked(program)
+        return snapshot, counted[-1]
+
+    async def undo(self, name: str | None = None) -> Undone:
+        """Restore the newest snapshot, or the one of a name, into the live database.
+
+        Everything written since is replaced, in one transaction; other connections may stay open.
+        It is kept as a snapshot, so that another `undo` takes this one back. Cancelled, nothing is
+        changed. Raises `SnapshotNotFound`, `SnapshotUnusable`, `SnapshotFailed`, `NoSpace` and
+        `DatabaseLocked`.
+        """
+        shelf = self._shelf()
+        snapshot = await asyncio.to_thread(shelf.find, name)
+        return cast(Undone, await self._run(partial(shelf.undo, snapshot, self._lock_timeout)))
+
+    def _shelf(self) -> Snapshots:
+        if self._pool.path == MEMORY:
+            raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
+        return Snapshots(self._pool.path, self._snapshots or SnapshotPolicy(), self._pool.setup)
+
+    def _walk(
+        self, direction: Direction, choose: Choice
+    ) -> Callable[[], Program[tuple[Step, ...]]]:
+        walk = Walk(direction, choose, self._lock_timeout)
+        if self._snapshots is None or self._pool.path == MEMORY:
+            return walk.program
+        return Precaution(self._shelf(), walk).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self._pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -237,7 +294,7 @@ class MigrationManager:
             verdict = (self._pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
-            steps = yield from Walk(Direction.UP, choose, self._lock_timeout).program()
+            steps = yield from self._walk(Direction.UP, choose)()
             self._up_to_date = None if steps else verdict
             return steps
 

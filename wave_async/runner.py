@@ -20,6 +20,7 @@ from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Migration, Step
 from wave_async.model.plan import Plan, Status
+from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
 
 
 def load_migrations(source: str) -> tuple[Migration, ...]:
@@ -60,6 +61,7 @@ class MigrationRunner:
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         setup: Setup | None = None,
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
         lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
@@ -73,6 +75,7 @@ class MigrationRunner:
             lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
             statement_timeout=statement_timeout,
             on_event=on_event,
+            snapshots=snapshots,
         )
 
     async def __aenter__(self) -> Self:
@@ -114,6 +117,20 @@ class MigrationRunner:
         """Roll back what is applied above `target`."""
         self._config.require_enabled()
         return await self._manager.migrate_down(target)
+
+    async def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots of the database, newest first."""
+        return await self._manager.snapshots()
+
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+        """Return what `undo` would restore, and the tables that have other numbers of rows now."""
+        self._config.require_enabled()
+        return await self._manager.recovering(partial(self._manager.plan_undo, name))
+
+    async def undo(self, name: str | None = None) -> Undone:
+        """Restore the newest snapshot, or the one of a name, into the live database."""
+        self._config.require_enabled()
+        return await self._manager.undo(name)
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word."""

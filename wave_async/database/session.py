@@ -112,6 +112,8 @@ class EngineConnection(sqlite3.Connection):
         self._progress: tuple[Callable[[], Any] | None, int] = (None, 0)
         self._overdue: Callable[[], bool] | None = None
         self.journal_settled = False
+        self.raise_if_cancelled: Callable[[], None] = _nothing
+        """For a called function that takes long: raises where its run was cancelled."""
         self.failure: BaseException | None = None
         super().__init__(*args, **options)
 
@@ -312,6 +314,7 @@ class Hop(Generic[T]):
             raise connection.failure
         self.started = True
         self._connection = connection
+        connection.raise_if_cancelled = self._raise_if_cancelled
         self._factories = connection.row_factory, connection.text_factory
         connection.text_factory = str
         self._renew_cursor()
@@ -322,6 +325,7 @@ class Hop(Generic[T]):
     def _give_back(self) -> None:
         self._cleanup(f"PRAGMA busy_timeout = {self._timeout}")
         self._let_interrupt(on=False)
+        self._connection.raise_if_cancelled = _nothing
         self._cursor.close()
         self._connection.row_factory, self._connection.text_factory = self._factories
 
@@ -367,9 +371,12 @@ class Hop(Generic[T]):
     def _query(self, request: Query) -> list[Any]:
         return self._patiently(request.sql, request.parameters, self._patience)
 
-    def _call(self, request: Call) -> bool:
+    def _raise_if_cancelled(self) -> None:
         if self._cancelled:
             raise asyncio.CancelledError
+
+    def _call(self, request: Call) -> bool:
+        self._raise_if_cancelled()
         try:
             returned = request.function(self._connection)
         finally:
@@ -439,8 +446,7 @@ class Hop(Generic[T]):
         """Run a statement to its end, again and again while the database is busy."""
         start, told = monotonic(), False
         for pause in chain(_FIRST_PAUSES, repeat(POLL)):
-            if self._cancelled:
-                raise asyncio.CancelledError
+            self._raise_if_cancelled()
             self._deadline = monotonic() + self._statement_timeout
             try:
                 return list(deque(self._cursor.execute(sql, parameters), keep))

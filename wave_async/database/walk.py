@@ -15,7 +15,7 @@ from wave_async.database.history import History
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
 from wave_async.errors import MigrationFailed, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
-from wave_async.model.migration import Direction, Step
+from wave_async.model.migration import Direction, Migration, Step
 from wave_async.model.script import Script
 
 Choice = Callable[[History, int], Iterable[Entry]]
@@ -26,11 +26,21 @@ class Walk:
     """One run, up or down, step by step until nothing is left.
 
     The history is read again only when another connection has committed since: our own steps are
-    known.
+    known. `before_first` is run once, inside the transaction of the first step that this run does,
+    before that step's own statements (before a step outside a transaction there is none); what it
+    raises fails the run. `changed` says whether a step may have changed the database for good.
     """
 
-    def __init__(self, direction: Direction, choose: Choice, patience: float) -> None:
-        self._direction = direction
+    def __init__(
+        self,
+        direction: Direction,
+        choose: Choice,
+        patience: float,
+        before_first: Callable[[], Program[object]] | None = None,
+    ) -> None:
+        self.before_first = before_first
+        self.changed = False
+        self.direction = direction
         self._choose = choose
         self._patience = patience
         self._seen: int | None = None
@@ -51,6 +61,11 @@ class Walk:
             raise
         return tuple(self._done)
 
+    @property
+    def left(self) -> tuple[Migration, ...]:
+        """What this run would still do, first things first, as of its last look."""
+        return tuple(entry.migration for entry in self._left)
+
     def _look(self) -> Program[Entry | None]:
         ((seen,),) = yield Query(history.DATA_VERSION)
         if seen != self._seen:
@@ -63,19 +78,27 @@ class Walk:
     def _run(self, entry: Entry) -> Program[None]:
         body = step.migrate
         if not entry.migration.transaction:
-            yield from step.outside(entry, self._direction)
+            yield from self._begin()
+            self.changed = True
+            yield from step.outside(entry, self.direction)
             body = step.record
 
         def look() -> Program[Entry | None]:
             return entry if (yield from self._look()) is entry else None
 
         def write(entry: Entry) -> Program[None]:
-            yield from body(entry, self._direction, tracked=self._tracked)
+            yield from self._begin()
+            yield from body(entry, self.direction, tracked=self._tracked)
 
-        keys_on = entry.keys_on(self._direction)
+        keys_on = entry.keys_on(self.direction)
         if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
-            self._tracked = True
-            self._done.append(self._left.popleft().step(self._direction))
+            self._tracked = self.changed = True
+            self._done.append(self._left.popleft().step(self.direction))
+
+    def _begin(self) -> Program[None]:
+        before, self.before_first = self.before_first, None
+        if before is not None:
+            yield from before()
 
 
 def consistently(program: Callable[[], Program[T]]) -> Program[T]:

@@ -1,0 +1,1 @@
+"""Looking before touching: proofs, rehearsals, snapshots."""
