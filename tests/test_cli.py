@@ -135,7 +135,9 @@ async def test_the_transcript_of_down() -> None:
 
     result = await wave("down", 2, "--yes")
 
-    assert (BACK_TO_TWO, "", 0) == (result.stdout, result.stderr, result.exit_code)
+    (snapshot,) = HERE.with_name("snapshots").iterdir()
+    told = f"Snapshot taken: {snapshot.absolute()}\n"
+    assert (BACK_TO_TWO, told, 0) == (result.stdout, result.stderr, result.exit_code)
 
 
 async def test_the_transcript_of_validate() -> None:

@@ -35,12 +35,16 @@ from wave_async.errors import (
     MigrationsDisabled,
     NeedsRecovery,
     NewerDatabase,
+    NoSpace,
     NotProven,
     OutOfOrder,
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
     SchemaDrifted,
+    SnapshotFailed,
+    SnapshotNotFound,
+    SnapshotUnusable,
     SourceNotFound,
     StatementRefused,
     StatementTimeout,
@@ -221,6 +225,14 @@ SENTENCES: list[tuple[WaveError, str]] = [
         ),
     ),
     (
+        SnapshotNotFound(None, "/x/snapshots"),
+        "there is no snapshot in /x/snapshots; `wave migrate snapshots` lists them",
+    ),
+    (
+        SnapshotNotFound("a.db", "/x/snapshots"),
+        "there is no snapshot 'a.db' in /x/snapshots; `wave migrate snapshots` lists them",
+    ),
+    (
         ConfirmationRequired(),
         "a rollback may lose data and there is no terminal to ask on; say --yes",
     ),
@@ -255,6 +267,27 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         DatabaseLocked(60.0),
         "database is locked: another process has been using it for 60 s; try again when it is done",
+    ),
+    (
+        NoSpace("/x", 209_715_200, 1_000_000),
+        (
+            "no room for a copy in /x: it needs 209.7 MB, 1.0 MB are free; make space, or name "
+            "another directory"
+        ),
+    ),
+    (
+        SnapshotFailed("/x/snapshots", "permission denied"),
+        (
+            "cannot take a snapshot in /x/snapshots: permission denied; nothing was changed. Name "
+            "another directory with --snapshot-dir, or go without: --no-snapshot"
+        ),
+    ),
+    (
+        SnapshotUnusable("/x/a.db", "it is damaged: file is not a database"),
+        (
+            "cannot restore snapshot /x/a.db: it is damaged: file is not a database; nothing was "
+            "changed"
+        ),
     ),
     (
         DatabaseUnusable("/x/state.db", "it is a directory"),

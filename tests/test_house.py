@@ -19,7 +19,7 @@ PACKAGE = "wave_async"
 LONGEST_BODY = 45
 
 CORE = {"errors", "model"}
-BELOW_MANAGER = CORE | {"database"}
+BELOW_MANAGER = CORE | {"database", "safety"}
 BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "sources", "startup"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "sources": CORE,
     "safety": CORE | {"database"},
-    "manager": BELOW_MANAGER | {"safety"},
+    "manager": BELOW_MANAGER,
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
     "cli": BELOW_CLI,
@@ -118,7 +118,7 @@ def test_one_driver() -> None:
 
 
 def test_only_the_database_knows_sqlite() -> None:
-    """SQLite is asked in the rooms of the database and of safety alone."""
+    """SQLite is asked in the rooms of the database, and where whole databases are copied."""
     assert {"database", "safety"} == {room(module) for module in importers("sqlite3")}
 
 

@@ -19,13 +19,18 @@ from wave_async import (
     MigrationRunner,
     MigrationStatus,
     Plan,
+    RowCount,
     SingleConnectionPool,
+    Snapshot,
+    SnapshotPolicy,
+    SnapshotTaken,
     StartupReport,
     State,
     Status,
     Step,
     StepFinished,
     StepStarted,
+    Undone,
     WaitingForLock,
     WaveError,
     errors,
@@ -57,6 +62,8 @@ def listen(event: Event) -> None:
         assert_type(event.step, Step)
     elif isinstance(event, WaitingForLock):
         assert_type(event.seconds, float)
+    elif isinstance(event, SnapshotTaken):
+        assert_type(event.path, str)
     else:
         assert_never(event)
 
@@ -89,6 +96,7 @@ async def manage(path: Path) -> None:
             statement_timeout=2.5,
             allow_out_of_order=True,
             on_event=listen,
+            snapshots=SnapshotPolicy(always=True, directory=path, keep=3, destroys=bool),
         )
         status = await manager.status()
         assert_type(status, Status)
@@ -109,6 +117,11 @@ async def manage(path: Path) -> None:
         assert_type(done.adopted, tuple[Step, ...])
         async with pool.acquire() as connection, connection.execute("SELECT 1") as cursor:
             await cursor.fetchall()
+        assert_type(await manager.snapshots(), tuple[Snapshot, ...])
+        assert_type(await manager.plan_undo(), tuple[Snapshot, tuple[RowCount, ...]])
+        undone = await manager.undo("state-v2-20260203T151429000000Z-0123456789ab.db")
+        assert_type(undone, Undone)
+        assert_type(undone.replaced.path, Path)
         assert_type(await pool.close(), None)
 
 

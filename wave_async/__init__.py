@@ -6,10 +6,11 @@ from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.rebuild import rebuild_table
 from wave_async.errors import WaveError
 from wave_async.manager import MigrationManager
-from wave_async.model.events import Event, StepFinished, StepStarted, WaitingForLock
+from wave_async.model.events import Event, SnapshotTaken, StepFinished, StepStarted, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, State, Status
 from wave_async.runner import MigrationRunner
+from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
 from wave_async.sources.load import load_migrations
 from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
@@ -24,13 +25,18 @@ __all__ = [
     "MigrationRunner",
     "MigrationStatus",
     "Plan",
+    "RowCount",
     "SingleConnectionPool",
+    "Snapshot",
+    "SnapshotPolicy",
+    "SnapshotTaken",
     "StartupReport",
     "State",
     "Status",
     "Step",
     "StepFinished",
     "StepStarted",
+    "Undone",
     "WaitingForLock",
     "WaveError",
     "errors",

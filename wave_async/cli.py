@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,13 +34,22 @@ import asyncclick as click
 
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
-from wave_async.errors import ConfigError, ConfirmationRequired, WaveError, local_time, printable
+from wave_async.errors import (
+    ConfigError,
+    ConfirmationRequired,
+    WaveError,
+    local_time,
+    megabytes,
+    printable,
+)
 from wave_async.model.difference import Difference
 from wave_async.model.effects import Effect, Preview
-from wave_async.model.events import Event, StepStarted, WaitingForLock
+from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
+from wave_async.model.rehearsal import Rehearsal
 from wave_async.runner import MigrationRunner
+from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy
 from wave_async.sources.load import load_migrations
 from wave_async.sources.settings import read_settings, resolve_setup
 
@@ -177,23 +187,58 @@ def timeouts(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def snapshot_directory(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option where snapshots are."""
+    return click.option(
+        "--snapshot-dir",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        help="Where snapshots are.  [default: .wave/snapshots beside the database]",
+    )(function)
+
+
+def precautions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of commands that take a snapshot before they write."""
+    return click.option(
+        "--snapshot/--no-snapshot",
+        default=None,
+        help="Take a snapshot always, or never.  [default: before what destroys something]",
+    )(snapshot_directory(function))
+
+
+def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPolicy | None:
+    return None if wanted is False else SnapshotPolicy(always=bool(wanted), directory=directory)
+
+
 @command
 @click.argument("target_version", type=int, required=False)
 @click.option("--out-of-order", is_flag=True, help="Apply versions below applied ones too.")
+@click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
+@precautions
 async def up(
     options: Options,
     *,
     as_json: bool,
     target_version: int | None,
     out_of_order: bool,
+    first: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
     **limits: float | None,
 ) -> None:
     """Apply what is pending, up to TARGET_VERSION if given."""
     async with (
         _telling(as_json=as_json) as tell,
-        options.runner(allow_out_of_order=out_of_order, on_event=tell, **limits) as runner,
+        options.runner(
+            allow_out_of_order=out_of_order,
+            on_event=tell,
+            snapshots=_policy(snapshot_dir, wanted=snapshot),
+            **limits,
+        ) as runner,
     ):
+        if first:
+            _require_passed(await runner.rehearse_up(target_version))
         done = await runner.migrate_up(target_version)
         now = None if done else await runner.status()
     if as_json:
@@ -212,14 +257,30 @@ async def up(
 @command
 @click.argument("target_version", type=int)
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--plan", "only", is_flag=True, help="Show what it would do, and do nothing.")
+@click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
+@precautions
 async def down(
-    options: Options, *, as_json: bool, target_version: int, yes: bool, **limits: float | None
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int,
+    yes: bool,
+    only: bool,
+    first: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
+    **limits: float | None,
 ) -> None:
     """Roll back everything above TARGET_VERSION."""
+    if only:
+        await _show_plan(options, target_version, as_json=as_json, down=True)
+        return
+    policy = _policy(snapshot_dir, wanted=snapshot)
     async with (
         _telling(as_json=as_json) as tell,
-        options.runner(on_event=tell, **limits) as runner,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
     ):
         runner.require_enabled()
         planned = await runner.preview_down(target_version)
@@ -229,12 +290,11 @@ async def down(
             )
             for line in _loss_lines(planned.effects):
                 print(line)
-        if planned and not yes:
-            if as_json or not sys.stdin.isatty():
-                raise ConfirmationRequired
-            if await _asked("Continue? (y/N): ") not in {"y", "Y"}:
-                print("Rollback cancelled")
-                return
+        if planned and not yes and not await _confirmed(as_json=as_json):
+            print("Rollback cancelled")
+            return
+        if first:
+            _require_passed(await runner.rehearse_down(target_version))
         done = await runner.migrate_down(target_version) if planned else None
     if as_json:
         _print_json({"rolled_back": _step_list(done.steps if done else ())})
@@ -242,6 +302,56 @@ async def down(
         print(f"Successfully rolled back to version {target_version}")
     else:
         print(f"Nothing to do: nothing above version {target_version} is applied")
+
+
+@command
+@snapshot_directory
+async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None) -> None:
+    """List the snapshots of the database, newest first."""
+    async with options.runner(snapshots=_policy(snapshot_dir)) as runner:
+        found = await runner.snapshots()
+    if as_json:
+        _print_json({"snapshots": list(map(_snapshot_document, found))})
+    for snapshot in found if not as_json else ():
+        about = f"version {snapshot.version}, {_taken(snapshot)}, {megabytes(snapshot.size)}"
+        print(f"{printable(snapshot.name)}  ({about})")
+    if not found and not as_json:
+        print("No snapshots")
+
+
+@command
+@click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@timeouts
+@snapshot_directory
+async def undo(
+    options: Options,
+    *,
+    as_json: bool,
+    name: str | None,
+    yes: bool,
+    snapshot_dir: str | None,
+    **limits: float | None,
+) -> None:
+    """Restore the snapshot NAME, the newest if not given; what it replaces is kept as another."""
+    policy = _policy(snapshot_dir)
+    async with (
+        _telling(as_json=as_json) as tell,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+    ):
+        snapshot, rows = await runner.plan_undo(name)
+        if not as_json:
+            print("\n".join(_undo_lines(snapshot, rows)))
+        if not yes and not await _confirmed(as_json=as_json):
+            print("Undo cancelled")
+            return
+        done = await runner.undo(str(snapshot.path))
+    if as_json:
+        about = {"restored": done.restored, "replaced": done.replaced}
+        _print_json({what: _snapshot_document(s) for what, s in about.items()})
+    else:
+        print(f"Restored version {done.restored.version}")
+        print(f"What it replaced is kept: {printable(done.replaced.name)}")
 
 
 @command
@@ -279,18 +389,68 @@ async def plan(
     """Show what an `up` would do, up to TARGET_VERSION if given, or a `down` to it."""
     if down and target_version is None:
         raise click.UsageError("--down needs a TARGET_VERSION")
+    await _show_plan(options, target_version, as_json=as_json, down=down, sql=sql)
+
+
+async def _show_plan(
+    options: Options, target: int | None, *, as_json: bool, down: bool, sql: bool = False
+) -> None:
     async with options.runner() as runner:
-        found = await (
-            runner.preview_down(cast(int, target_version))
-            if down
-            else runner.preview_up(target_version)
-        )
+        preview: Any = runner.preview_down if down else runner.preview_up
+        found: Preview = await preview(target)
     if as_json:
         _print_json(_preview_document(found))
     elif not found:
         print("Nothing to do")
     else:
         print("\n".join(_preview_lines(found, sql=sql)))
+
+
+def _require_passed(rehearsal: Rehearsal) -> None:
+    if not rehearsal.ok:
+        problems = (rehearsal.failure, rehearsal.violations, *rehearsal.damage)
+        raise RehearsalFailed("; ".join(filter(None, problems)))
+
+
+def staging(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of where a rehearsal takes place."""
+    function = click.option(
+        "--schema-only/--full",
+        default=None,
+        help="Rehearse without rows, or with them all.  [default: with them, up to 1 GiB]",
+    )(function)
+    return click.option(
+        "--tmp",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
+        help="Where the private copy is made.  [default: beside the database]",
+    )(function)
+
+
+@command
+@click.argument("target_version", type=int, required=False)
+@click.option("--down", is_flag=True, help="Rehearse the way down to TARGET_VERSION.")
+@staging
+async def rehearse(
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int | None,
+    down: bool,
+    schema_only: bool | None,
+    tmp: str | None,
+) -> int:
+    """Run what an `up` would do, or a `down`, on a private copy, and tell what came of it."""
+    if down and target_version is None:
+        raise click.UsageError("--down needs a TARGET_VERSION")
+    async with options.runner() as runner:
+        act: Any = runner.rehearse_down if down else runner.rehearse_up
+        found: Rehearsal = await act(target_version, schema_only=schema_only, directory=tmp)
+    if as_json:
+        _print_json(_rehearsal_document(found))
+    else:
+        print("\n".join(_rehearsal_lines(found)))
+    return 0 if found.ok else 1
 
 
 @command
@@ -322,6 +482,55 @@ def _print_recorded(steps: Sequence[Step], verb: str, *, as_json: bool) -> None:
         print(f"{verb} migration {step.version}: {printable(step.description)}")
     if not steps and not as_json:
         print("Nothing to do")
+
+
+def _rehearsal_lines(found: Rehearsal) -> Iterable[str]:
+    if found.schema_only:
+        yield f"Rehearsed without rows: {found.schema_only}"
+    for step, seconds in zip(found.steps, found.times, strict=False):
+        yield f"{step} ({seconds:.3f} s)"
+    if not found.steps:
+        yield "Nothing to do"
+    for change in found.changes:
+        yield f"  {_change(change)}"
+    for row in found.rows:
+        before, after = ("none" if n is None else f"{n:,}" for n in (row.before, row.after))
+        yield f"  rows of {printable(row.table)}: {before} -> {after}"
+    for problem in (found.violations, *found.damage, found.failure):
+        if problem:
+            yield f"Problem: {printable(problem, 4000)}"
+    if found.steps and found.back is None and not found.failure:
+        yield "It cannot be taken back: there is no way back"
+    elif found.back:
+        yield "Going back does not restore the schema:"
+        yield from (f"  {printable(str(difference))}" for difference in found.back)
+    yield "Rehearsal passed" if found.ok else "Rehearsal failed"
+
+
+def _change(difference: Difference) -> str:
+    """Tell a difference as a change: what is missing was dropped, what is foreign was added."""
+    about = str(difference).removesuffix("missing").removesuffix("not ours")
+    words = {"missing": "dropped", "not ours": "added"}
+    ending = next((words[w] for w in words if difference.detail.endswith(w)), "")
+    return printable(about + ending)
+
+
+def _rehearsal_document(found: Rehearsal) -> dict[str, Any]:
+    return {
+        "ok": found.ok,
+        "steps": [
+            {**step, "seconds": seconds}
+            for step, seconds in zip_longest(_step_list(found.steps), found.times)
+        ],
+        "failure": found.failure or None,
+        "changes": [_change(change) for change in found.changes],
+        "rows": [asdict(row) for row in found.rows],
+        "violations": found.violations or None,
+        "damage": found.damage,
+        "reversible": found.back is not None,
+        "not_restored": [str(difference) for difference in found.back or ()],
+        "schema_only": found.schema_only or None,
+    }
 
 
 def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
@@ -440,6 +649,34 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
     }
 
 
+def _undo_lines(snapshot: Snapshot, rows: Iterable[RowCount]) -> Iterable[str]:
+    yield (
+        f"WARNING: Restoring version {snapshot.version}, {_taken(snapshot)}. "
+        "What was written since will be replaced."
+    )
+    for row in rows:
+        now, then = (
+            "no such table" if count is None else f"{count:,} row(s)"
+            for count in (row.now, row.then)
+        )
+        yield f"  {printable(row.table)}: {now} now, {then} in the snapshot"
+
+
+def _taken(snapshot: Snapshot) -> str:
+    return f"taken {local_time(int(snapshot.taken_at.timestamp()))}"
+
+
+def _snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "path": str(snapshot.path),
+        "version": snapshot.version,
+        "taken_at": snapshot.taken_at.isoformat().replace("+00:00", "Z"),
+        "fingerprint": snapshot.fingerprint,
+        "size": snapshot.size,
+    }
+
+
 def _utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
@@ -462,6 +699,8 @@ async def _telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
             match event:
                 case StepStarted(step) if not as_json and not failures:
                     print(step, flush=True)
+                case SnapshotTaken(path):
+                    print(f"Snapshot taken: {printable(path)}", file=sys.stderr)
                 case WaitingForLock(seconds):
                     print(f"Waiting for another process ({seconds:g} s)", file=sys.stderr)
         except OSError as error:
@@ -470,6 +709,13 @@ async def _telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
     yield tell
     if failures:
         raise failures[0]
+
+
+async def _confirmed(*, as_json: bool) -> bool:
+    """Ask whether to go on; raises `ConfirmationRequired` where nobody can be asked."""
+    if as_json or not sys.stdin.isatty():
+        raise ConfirmationRequired
+    return await _asked("Continue? (y/N): ") in {"y", "Y"}
 
 
 async def _asked(question: str) -> str:

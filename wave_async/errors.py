@@ -26,7 +26,9 @@ WaveError
 │   ├── InvalidTarget         a target version out of range
 │   ├── Irreversible          a step of a rollback has no way down
 │   ├── PlanChanged           somebody else migrated while a rollback ran
-│   └── ConfirmationRequired  a rollback that nobody confirmed
+│   ├── SnapshotNotFound      there is no snapshot, or none of that name
+│   ├── ConfirmationRequired  a rollback that nobody confirmed
+│   └── RehearsalFailed       a rehearsal on a copy went wrong
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
 ├── CascadeRefused            dropping a table would take other tables' rows along
@@ -36,6 +38,9 @@ WaveError
 ├── TransactionEnded          a statement ended the engine's transaction
 ├── DatabaseError             the database cannot be used
 │   ├── DatabaseLocked        somebody else kept the lock for too long
+│   ├── NoSpace               a copy has no room on the disk
+│   ├── SnapshotFailed        a snapshot cannot be taken
+│   ├── SnapshotUnusable      a snapshot cannot be restored
 │   └── DatabaseUnusable      missing rights, not a database, damaged, full, ...
 │       └── NeedsRecovery     a crashed writer left a journal that only a writer can roll back
 └── PoolError                 the pool is used in a way that cannot work
@@ -74,6 +79,11 @@ def quoted(text: str, longest: int = LONGEST_TEXT) -> str:
 def local_time(seconds: int) -> str:
     """Write a time of the history as people read it: local, to the second."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def megabytes(count: int) -> str:
+    """Write a number of bytes as people read it."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 def _listed(versions: Iterable[int]) -> str:
@@ -405,11 +415,33 @@ class PlanChanged(PlanError):
         )
 
 
+class SnapshotNotFound(PlanError):
+    """Raised by `undo` where there is no snapshot of the database, or none of that name."""
+
+    name: str | None
+    directory: str
+
+    def sentence(self) -> str:
+        what = "no snapshot" if self.name is None else f"no snapshot {quoted(self.name)}"
+        return (
+            f"there is {what} in {printable(self.directory)}; `wave migrate snapshots` lists them"
+        )
+
+
 class ConfirmationRequired(PlanError):
     """Raised by `wave migrate down` where there is no terminal to ask on."""
 
     def sentence(self) -> str:
         return "a rollback may lose data and there is no terminal to ask on; say --yes"
+
+
+class RehearsalFailed(PlanError):
+    """Raised instead of a run whose rehearsal on a copy went wrong."""
+
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the rehearsal failed, nothing was changed: {self.problem}"
 
 
 class MigrationFailed(WaveError):
@@ -525,6 +557,44 @@ class DatabaseLocked(DatabaseError):
             f"database is locked: another process has been using it for {self.waited:g} s; "
             "try again when it is done"
         )
+
+
+class NoSpace(DatabaseError):
+    """Raised before a copy is made: `needed` bytes, but only `free` ones are left."""
+
+    directory: str
+    needed: int
+    free: int
+
+    def sentence(self) -> str:
+        return (
+            f"no room for a copy in {printable(self.directory)}: it needs "
+            f"{megabytes(self.needed)}, {megabytes(self.free)} are free; make space, or name "
+            "another directory"
+        )
+
+
+class SnapshotFailed(DatabaseError):
+    """Raised where a snapshot cannot be taken; nothing was changed."""
+
+    directory: str
+    reason: str
+
+    def sentence(self) -> str:
+        return (
+            f"cannot take a snapshot in {printable(self.directory)}: {self.reason}; nothing was "
+            "changed. Name another directory with --snapshot-dir, or go without: --no-snapshot"
+        )
+
+
+class SnapshotUnusable(DatabaseError):
+    """Raised where a snapshot cannot be restored; nothing was changed."""
+
+    path: str
+    reason: str
+
+    def sentence(self) -> str:
+        return f"cannot restore snapshot {printable(self.path)}: {self.reason}; nothing was changed"
 
 
 class DatabaseUnusable(DatabaseError):

@@ -10,16 +10,27 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from wave_async.database import history, log
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.files import MEMORY
 from wave_async.database.history import History
 from wave_async.database.log import Log
-from wave_async.database.requests import Program, Query, T
+from wave_async.database.requests import Call, Program, Query, T
 from wave_async.database.schema import read_schema, replay
-from wave_async.database.walk import Look, Walk, consistently, fixed, load, mark, untracked
+from wave_async.database.walk import (
+    Choice,
+    Look,
+    Walk,
+    consistently,
+    fixed,
+    load,
+    mark,
+    untracked,
+)
 from wave_async.errors import (
+    DatabaseUnusable,
     HistoryError,
     NeedsRecovery,
     NotProven,
@@ -39,12 +50,20 @@ from wave_async.model.migration import (
     Migration,
     Step,
 )
-from wave_async.model.rehearsal import Rehearsal
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validation
+from wave_async.model.rehearsal import Rehearsal
 from wave_async.model.schema import Schema
 from wave_async.model.script import parse
 from wave_async.safety.effects import counted, effects
 from wave_async.safety.rehearsal import Stopwatch, rehearse, stage
+from wave_async.safety.snapshots import (
+    Precaution,
+    RowCount,
+    Snapshot,
+    SnapshotPolicy,
+    Snapshots,
+    Undone,
+)
 
 logger = logging.getLogger("wave_async")
 
@@ -67,7 +86,8 @@ class MigrationManager:
     `lock_timeout` is how many seconds to wait while another process holds the database and its
     history does not move; waiting for the pool never times out. `statement_timeout` ends a
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
-    with `StepStarted`, `StepFinished` and `WaitingForLock`.
+    with `StepStarted`, `StepFinished`, `WaitingForLock` and `SnapshotTaken`. `snapshots` says when
+    the database is copied before it is changed; without it never.
 
     Every method but `applied` and `current_version` raises `DefinitionError` for a list of
     migrations that cannot be right, before it opens the database (`status` does not read scripts),
@@ -86,6 +106,7 @@ class MigrationManager:
         lock_timeout: float = LOCK_TIMEOUT,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self.pool = pool
         self._migrations = tuple(migrations)
@@ -100,6 +121,7 @@ class MigrationManager:
             on_event=self._tell,
         )
         self._on_event = on_event
+        self._snapshots = snapshots
         self._built: Catalogue | None = None
         self._reading = asyncio.Lock()
         self._read_all = False
@@ -217,12 +239,12 @@ class MigrationManager:
         `DatabaseLocked`.
         """
         first = self._rollback(await self._proven(), target)
-        walk = Walk(Direction.DOWN, fixed(first), self._lock_timeout, self._log)
+        program = self._walk(Direction.DOWN, fixed(first))
 
         def judge() -> Program[list[Entry] | None]:
             return first((yield from _read())) or None
 
-        return Plan(Direction.DOWN, await self._run(walk.program, judge=judge) or ())
+        return Plan(Direction.DOWN, await self._run(program, judge=judge) or ())
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word.
@@ -306,7 +328,7 @@ class MigrationManager:
         `schema_only` it has no rows and lies in memory; None: if the database is larger than 1 GiB,
         or the disk has no room. Raises what `plan_up` raises; a migration that fails is told.
         """
-        async with self._stage(schema_only, directory) as (copy, watch, why):
+        async with self._stage(schema_only=schema_only, directory=directory) as (copy, watch, why):
             version = await copy.current_version()
             back = partial(copy.migrate_down, version)
             act = partial(copy.migrate_up, target)
@@ -323,17 +345,17 @@ class MigrationManager:
 
         As `rehearse_up`; going back is migrating up again.
         """
-        async with self._stage(schema_only, directory) as (copy, watch, why):
+        async with self._stage(schema_only=schema_only, directory=directory) as (copy, watch, why):
             back = partial(copy.migrate_up, await copy.current_version())
             act = partial(copy.migrate_down, target)
             return await rehearse(copy.pool, act, back, watch, why)
 
     @asynccontextmanager
     async def _stage(
-        self, schema_only: bool | None, directory: str | os.PathLike[str] | None
+        self, *, schema_only: bool | None, directory: str | os.PathLike[str] | None
     ) -> AsyncIterator[tuple[MigrationManager, Stopwatch, str]]:
         """Open a manager like this one on a private copy of the database."""
-        async with stage(self.pool, schema_only, directory) as (pool, why):
+        async with stage(self.pool, schema_only=schema_only, directory=directory) as (pool, why):
             watch = Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
 
@@ -363,6 +385,50 @@ class MigrationManager:
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first; empty where there is no log."""
         return await self._asked(log.read)
+
+    async def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots of the database, newest first."""
+        return await asyncio.to_thread(self._shelf().listed)
+
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+        """Return what `undo` would restore, and the tables that have other numbers of rows now.
+
+        Raises `SnapshotNotFound` and `SnapshotUnusable`.
+        """
+        shelf = self._shelf()
+        snapshot = await asyncio.to_thread(shelf.find, name)
+        counted: list[tuple[RowCount, ...]] = []
+
+        def program() -> Program[None]:
+            yield Call(lambda live: counted.append(shelf.rows_since(snapshot, live)))
+
+        await self._asked(program)
+        return snapshot, counted[-1]
+
+    async def undo(self, name: str | None = None) -> Undone:
+        """Restore the newest snapshot, or the one of a name, into the live database.
+
+        Everything written since is replaced, in one transaction; other connections may stay open.
+        It is kept as a snapshot, so that another `undo` takes this one back. Cancelled, nothing is
+        changed. Raises `SnapshotNotFound`, `SnapshotUnusable`, `SnapshotFailed`, `NoSpace` and
+        `DatabaseLocked`.
+        """
+        shelf = self._shelf()
+        snapshot = await asyncio.to_thread(shelf.find, name)
+        return cast(Undone, await self._run(partial(shelf.undo, snapshot, self._lock_timeout)))
+
+    def _shelf(self) -> Snapshots:
+        if self.pool.path == MEMORY:
+            raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
+        return Snapshots(self.pool.path, self._snapshots or SnapshotPolicy(), self.pool.setup)
+
+    def _walk(
+        self, direction: Direction, choose: Choice
+    ) -> Callable[[], Program[tuple[Step, ...]]]:
+        walk = Walk(direction, choose, self._lock_timeout, self._log)
+        if self._snapshots is None or self.pool.path == MEMORY:
+            return walk.program
+        return Precaution(self._shelf(), walk).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -418,7 +484,7 @@ class MigrationManager:
             verdict = (self.pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
-            steps = yield from Walk(Direction.UP, choose, self._lock_timeout, self._log).program()
+            steps = yield from self._walk(Direction.UP, choose)()
             self._up_to_date = None if steps else verdict
             return steps
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from wave_async.config import MigrationConfig
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
@@ -17,6 +17,8 @@ from wave_async.model.effects import Preview
 from wave_async.model.events import Event
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
+from wave_async.model.rehearsal import Rehearsal
+from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
 
 
 class MigrationRunner:
@@ -39,6 +41,7 @@ class MigrationRunner:
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
         setup: Setup | None = None,
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
         lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
@@ -53,6 +56,7 @@ class MigrationRunner:
             lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
             statement_timeout=statement_timeout,
             on_event=on_event,
+            snapshots=snapshots,
         )
 
     async def __aenter__(self) -> Self:
@@ -95,6 +99,14 @@ class MigrationRunner:
         """Return what `migrate_down` would do to the database, and what it would destroy."""
         return await self._manager.recovering(partial(self._manager.preview_down, target))
 
+    async def rehearse_up(self, target: int | None = None, **options: Any) -> Rehearsal:
+        """Run what `migrate_up` would do on a private copy."""
+        return await self._manager.rehearse_up(target, **options)
+
+    async def rehearse_down(self, target: int, **options: Any) -> Rehearsal:
+        """Run what `migrate_down` would do on a private copy."""
+        return await self._manager.rehearse_down(target, **options)
+
     async def baseline(self, version: int, *, force: bool = False) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, once proven."""
         self._config.require_enabled()
@@ -117,6 +129,20 @@ class MigrationRunner:
         """Roll back what is applied above `target`."""
         self._config.require_enabled()
         return await self._manager.migrate_down(target)
+
+    async def snapshots(self) -> tuple[Snapshot, ...]:
+        """Return the snapshots of the database, newest first."""
+        return await self._manager.snapshots()
+
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+        """Return what `undo` would restore, and the tables that have other numbers of rows now."""
+        self._config.require_enabled()
+        return await self._manager.recovering(partial(self._manager.plan_undo, name))
+
+    async def undo(self, name: str | None = None) -> Undone:
+        """Restore the newest snapshot, or the one of a name, into the live database."""
+        self._config.require_enabled()
+        return await self._manager.undo(name)
 
     async def force_mark_applied(self, version: int) -> tuple[Step, ...]:
         """Record migrations 1 to `version` as applied without running them, on your word."""

@@ -15,6 +15,7 @@ from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Direction, Migration
 from wave_async.model.plan import Plan
+from wave_async.safety.snapshots import SnapshotPolicy
 
 logger = logging.getLogger("wave_async")
 
@@ -44,6 +45,7 @@ async def migrate_on_startup(
     config: MigrationConfig | None = None,
     legacy_schema: str | None = None,
     on_event: Callable[[Event], None] | None = None,
+    snapshots: SnapshotPolicy | None = None,
 ) -> StartupReport:
     """Bring the database of a pool to the version that the configuration wants.
 
@@ -63,6 +65,7 @@ async def migrate_on_startup(
         log=config.log,
         lock_timeout=STARTUP_LOCK_TIMEOUT if config.lock_timeout is None else config.lock_timeout,
         on_event=on_event,
+        snapshots=snapshots,
     )
     if not config.enabled:
         schema = legacy_schema if config.auto_migrate else None
@@ -107,6 +110,7 @@ def lifespan(
     config: MigrationConfig | None = None,
     legacy_schema: str | None = None,
     inner: Lifespan | None = None,
+    snapshots: SnapshotPolicy | None = None,
 ) -> Lifespan:
     """Return a lifespan for Starlette, FastAPI and their like: `app -> async context manager`.
 
@@ -118,7 +122,9 @@ def lifespan(
     @asynccontextmanager
     async def migrated(app: object) -> AsyncIterator[Any]:
         async with pool:
-            await migrate_on_startup(pool, migrations, config=config, legacy_schema=legacy_schema)
+            await migrate_on_startup(
+                pool, migrations, config=config, legacy_schema=legacy_schema, snapshots=snapshots
+            )
             if inner is None:
                 yield
             else:

@@ -226,7 +226,7 @@ class SingleConnectionPool:
         try:
             return hop.outcome()
         except sqlite3.Error as error:
-            raise _explained(error, self.path, patience) from error
+            raise explained(error, self.path, patience) from error
 
     async def _opened(self, patience: float = LOCK_TIMEOUT) -> aiosqlite.Connection:
         if self._connection is None or _is_closed(self._connection):
@@ -396,7 +396,8 @@ async def _to_its_end(
     return task.result()
 
 
-def _explained(error: sqlite3.Error, path: str, patience: float) -> WaveError:
+def explained(error: sqlite3.Error, path: str, patience: float) -> WaveError:
+    """Return what an error of SQLite means for a database, in our words."""
     if is_busy(error):
         return DatabaseLocked(patience)
     code = getattr(error, "sqlite_errorcode", 0)

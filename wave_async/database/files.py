@@ -75,13 +75,17 @@ def check_writable(path: str) -> None:
 
 def make_directory(path: str) -> None:
     """Create the directory of a database that is new, for its owner alone."""
-    directory = Path(path).parent
     try:
-        for missing in reversed([p for p in (directory, *directory.parents) if not p.exists()]):
-            missing.mkdir(mode=0o700, exist_ok=True)
+        make_private(Path(path).parent)
     except OSError as error:
         reason = f"its directory cannot be created: {_reason(error)}"
         raise DatabaseUnusable(path, reason) from error
+
+
+def make_private(directory: Path) -> None:
+    """Create a directory, and what is missing above it, for its owner alone."""
+    for missing in reversed([p for p in (directory, *directory.parents) if not p.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -22,6 +22,7 @@ FIND = f"""SELECT type FROM main.sqlite_schema
 POPULATED = """SELECT EXISTS (SELECT * FROM main.sqlite_schema
     WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\')"""
 COLUMNS = f"PRAGMA main.table_xinfo({TABLE})"
+NEWEST = f"SELECT max(version) FROM main.{TABLE}"
 READ = f"SELECT version, description, applied_at, checksum FROM main.{TABLE} ORDER BY version"
 RECORD = f"INSERT INTO main.{TABLE} VALUES (?, ?, CAST(strftime('%s', 'now') AS INTEGER), ?)"
 RESTORE = f"INSERT INTO main.{TABLE} VALUES (?, ?, ?, ?)"

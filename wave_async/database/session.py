@@ -118,6 +118,8 @@ class EngineConnection(sqlite3.Connection):
         self._progress: tuple[Callable[[], Any] | None, int] = (None, 0)
         self._overdue: Callable[[], bool] | None = None
         self.journal_settled = False
+        self.raise_if_cancelled: Callable[[], None] = _nothing
+        """For a called function that takes long: raises where its run was cancelled."""
         self.failure: BaseException | None = None
 
     # `execute` and `executemany` of the base class make their cursor without calling `cursor`.
@@ -320,6 +322,7 @@ class Hop(Generic[T]):
         self.started = True
         self._connection = connection
         self._kept = {n: getattr(connection, n) for n in _KEPT if hasattr(connection, n)}
+        connection.raise_if_cancelled = self._raise_if_cancelled
         self._renew_cursor()
         ((self._timeout,),) = self._uninterrupted("PRAGMA busy_timeout")
         self._uninterrupted("PRAGMA busy_timeout = 0")
@@ -328,6 +331,7 @@ class Hop(Generic[T]):
     def _give_back(self) -> None:
         self._cleanup(f"PRAGMA busy_timeout = {self._timeout}")
         self._let_interrupt(on=False)
+        self._connection.raise_if_cancelled = _nothing
         self._cursor.close()
         for name, value in self._kept.items():
             if getattr(self._connection, name) != value:  # setting isolation_level commits
@@ -378,9 +382,12 @@ class Hop(Generic[T]):
     def _query(self, request: Query) -> list[Any]:
         return self._patiently(request.sql, request.parameters, self._patience)
 
-    def _call(self, request: Call) -> bool:
+    def _raise_if_cancelled(self) -> None:
         if self._cancelled:
             raise asyncio.CancelledError
+
+    def _call(self, request: Call) -> bool:
+        self._raise_if_cancelled()
         try:
             returned = request.function(self._connection)
         finally:
@@ -456,8 +463,7 @@ class Hop(Generic[T]):
         """Run a statement to its end, again and again while the database is busy."""
         start, told = monotonic(), False
         for pause in chain(_FIRST_PAUSES, repeat(POLL)):
-            if self._cancelled:
-                raise asyncio.CancelledError
+            self._raise_if_cancelled()
             self._deadline = monotonic() + self._statement_timeout
             try:
                 return list(deque(self._cursor.execute(sql, parameters), keep))

@@ -17,7 +17,7 @@ from wave_async.database.log import OFF, Log
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
 from wave_async.errors import MigrationFailed, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
-from wave_async.model.migration import Action, Direction, Step
+from wave_async.model.migration import Action, Direction, Migration, Step
 from wave_async.model.script import Script
 
 Choice = Callable[[History, int], Iterable[Entry]]
@@ -32,13 +32,22 @@ class Walk:
     """One run, up or down, step by step until nothing is left.
 
     The history is read again only when another connection has committed since: our own steps are
-    known.
+    known. `before_first` is run once, inside the transaction of the first step that this run does,
+    before that step's own statements (before a step outside a transaction there is none); what it
+    raises fails the run. `changed` says whether a step may have changed the database for good.
     """
 
     def __init__(
-        self, direction: Direction, choose: Choice, patience: float, log: Log = OFF
+        self,
+        direction: Direction,
+        choose: Choice,
+        patience: float,
+        log: Log = OFF,
+        before_first: Callable[[], Program[object]] | None = None,
     ) -> None:
-        self._direction = direction
+        self.before_first = before_first
+        self.changed = False
+        self.direction = direction
         self._choose = choose
         self._patience = patience
         self._log = log
@@ -60,6 +69,11 @@ class Walk:
             raise
         return tuple(self._done)
 
+    @property
+    def left(self) -> tuple[Migration, ...]:
+        """What this run would still do, first things first, as of its last look."""
+        return tuple(entry.migration for entry in self._left)
+
     def _look(self) -> Program[Entry | None]:
         ((seen,),) = yield Query(history.DATA_VERSION)
         if seen != self._seen:
@@ -70,7 +84,7 @@ class Walk:
         return self._left[0] if self._left else None
 
     def _run(self, entry: Entry) -> Program[None]:
-        direction, started = self._direction, time()
+        direction, started = self.direction, time()
 
         def look() -> Program[Entry | None]:
             return entry if (yield from self._look()) is entry else None
@@ -79,6 +93,7 @@ class Walk:
             nonlocal started
             tracked = self._tracked
             if entry.migration.transaction:
+                yield from self._begin()
                 started = time()  # now that the lock is held
                 yield from step.migrate(entry, direction, tracked=tracked)
                 tracked = True
@@ -86,16 +101,23 @@ class Walk:
 
         try:
             if not entry.migration.transaction:
+                yield from self._begin()
+                self.changed = True
                 yield from step.outside(entry, direction)
             keys_on = entry.keys_on(direction)
             if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
-                self._tracked = True
+                self._tracked = self.changed = True
                 self._done.append(self._left.popleft().step(direction))
         except MigrationFailed as error:
             yield from self._log.append_failure(
                 Action(direction.value), entry.version, started, error
             )
             raise
+
+    def _begin(self) -> Program[None]:
+        before, self.before_first = self.before_first, None
+        if before is not None:
+            yield from before()
 
 
 def consistently(program: Callable[[], Program[T]]) -> Program[T]:

@@ -28,4 +28,11 @@ class WaitingForLock:
     seconds: float
 
 
-Event = StepStarted | StepFinished | WaitingForLock
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """The database as it is before the first step was copied to `path`."""
+
+    path: str
+
+
+Event = StepStarted | StepFinished | WaitingForLock | SnapshotTaken

@@ -22,10 +22,10 @@ class Rehearsal:
     """A plan that was run on a copy, by the engine that would run it on the database.
 
     `times` are in seconds, of the steps that ended well; `failure` is why one did not. `changes`
-    are the differences of the schema afterwards from the one before, `violations` the foreign
-    keys that have lost their rows, `damage` what an integrity check found. `back` says in what going back
-    does not restore the schema; it is None where there is no way back. `schema_only` is why the
-    copy had no rows, if it had none.
+    are the differences of the schema afterwards from the one before, `violations` the foreign keys
+    that have lost their rows, `damage` what an integrity check found. `back` says in what going
+    back does not restore the schema; it is None where there is no way back. `schema_only` is why
+    the copy had no rows, if it had none.
     """
 
     steps: tuple[Step, ...]

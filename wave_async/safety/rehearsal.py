@@ -5,22 +5,31 @@ Knows no manager: what runs the plan, and what goes back, is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
 
-from wave_async.database import history, keys
+from wave_async.database import files, history, keys
 from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.history import History
 from wave_async.database.requests import Execute, Program, Query
 from wave_async.database.schema import read_schema
-from wave_async.errors import KeysViolated, MigrationFailed, PlanError
+from wave_async.database.walk import consistently
+from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError, megabytes
 from wave_async.model.difference import Difference, differences
 from wave_async.model.events import Event, StepFinished, StepStarted
-from wave_async.model.migration import AppliedMigration, Step
+from wave_async.model.migration import Step
 from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.model.schema import Schema
+from wave_async.safety.copies import copying, private_directory
 from wave_async.safety.effects import clone
+
+LARGEST_COPY = 2**30
+"""A database of more bytes is rehearsed on without its rows, unless asked for."""
 
 Act = Callable[[], Awaitable[object]]
 
@@ -53,14 +62,14 @@ class Stopwatch:
 
 @asynccontextmanager
 async def stage(
-    pool: SingleConnectionPool, schema_only: bool | None, directory: str | PathLike[str] | None
+    pool: SingleConnectionPool, *, schema_only: bool | None, directory: str | PathLike[str] | None
 ) -> AsyncIterator[tuple[SingleConnectionPool, str]]:
     """Open a private copy of a database; yields it and why it has no rows, if it has none.
 
     It lies in a directory of its own, which only this user may enter and which is gone afterwards;
     what a crashed run has left there is removed.
     """
-    why = _why_without_rows(pool.path, schema_only)
+    why = _why_without_rows(pool.path, schema_only=schema_only)
     parent = Path(directory or Path(pool.path).parent)
     if not why and pool.path != files.MEMORY:
         with private_directory(parent, f".{Path(pool.path).name}.rehearsal-") as place:
@@ -81,7 +90,7 @@ async def stage(
         yield empty, why
 
 
-def _why_without_rows(path: str, schema_only: bool | None) -> str:
+def _why_without_rows(path: str, *, schema_only: bool | None) -> str:
     if schema_only:
         return "asked for"
     if schema_only is None and path != files.MEMORY and Path(path).exists():
