@@ -37,6 +37,7 @@ from wave_async.definitions import MIGRATIONS
 from wave_async.errors import (
     ConfigError,
     ConfirmationRequired,
+    RehearsalFailed,
     WaveError,
     local_time,
     megabytes,
