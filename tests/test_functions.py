@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -520,6 +521,23 @@ async def test_a_statement_of_a_function_has_its_time(
         statement_timeout=0.05,
     )
     assert isinstance(failed.__cause__, StatementTimeout)
+
+
+@KINDS
+async def test_the_time_of_a_function_itself_does_not_count(
+    pool: SingleConnectionPool, kind: Any
+) -> None:
+    """A short statement is not ended because of what its function has done before it."""
+
+    def compute(_: Any) -> None:
+        end = monotonic() + 0.1
+        while monotonic() < end:
+            pass
+
+    some = f"SELECT sum(x) FROM ({READS} LIMIT 3000)"
+    await manager(pool, kind(compute, some, compute, some), statement_timeout=0.1).migrate_up()
+
+    assert [(2,)] == await rows(pool, "SELECT count(*) FROM t")
 
 
 @pytest.mark.parametrize("stubborn", [False, True])

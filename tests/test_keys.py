@@ -266,7 +266,7 @@ async def test_looking_at_a_statement_does_not_run_it(
 ) -> None:
     """A pragma acts while it is prepared, also under EXPLAIN: what is refused has not acted."""
     ((before,),) = await rows(pool, f"PRAGMA {pragma}")
-    await failure(pool, FAMILY, f"PRAGMA {pragma} = {1 - before} /* DROP */")
+    await failure(pool, FAMILY, f"PRAGMA /* DROP */ {pragma} = {1 - before}")
 
     assert [(before,)] == await rows(pool, f"PRAGMA {pragma}")
 
@@ -295,6 +295,16 @@ async def test_new_violations_fail(pool: SingleConnectionPool, word: str) -> Non
     assert dump == await contents(pool)
     await migrate(pool, "", "INSERT INTO child VALUES (1)", foreign_keys=False)
     assert [(6,)] == await rows(pool, "SELECT count(*) FROM child")
+
+
+async def test_a_key_whose_table_is_gone_fails(pool: SingleConnectionPool) -> None:
+    """Also where no row needs the table yet; one that was gone before is nobody's fault now."""
+    orphan = "CREATE TABLE orphan (x REFERENCES nowhere);"
+    failed = await failure(pool, FAMILY, orphan, foreign_keys=False)
+    await migrate(pool, FAMILY, orphan, "SELECT 1", foreign_keys=False)
+
+    assert isinstance(failed.__cause__, KeysViolated)
+    assert (("orphan", "nowhere", 0),) == failed.__cause__.violations
 
 
 async def test_a_key_that_fits_nothing_does_not_hide_others(pool: SingleConnectionPool) -> None:

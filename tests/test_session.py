@@ -14,6 +14,7 @@ from wave_async import Event, StepStarted, WaitingForLock
 from wave_async.database.guard import look
 from wave_async.database.requests import (
     BeginWrite,
+    Call,
     Execute,
     Guard,
     Program,
@@ -25,7 +26,8 @@ from wave_async.database.requests import (
     Unguard,
 )
 from wave_async.database.session import EngineConnection, Hop
-from wave_async.errors import StatementRefused, StatementTimeout
+from wave_async.database.step import run_steps
+from wave_async.errors import MigrationFailed, StatementRefused, StatementTimeout
 from wave_async.model.migration import Direction, Step
 
 COUNT = """WITH RECURSIVE n (i) AS
@@ -234,6 +236,36 @@ def test_a_hop_that_is_cancelled_before_it_begins_does_nothing(
     assert not connection.in_transaction
 
 
+def test_a_cancelled_function_hears_of_it_at_its_next_statement(
+    connection: EngineConnection,
+) -> None:
+    """An interrupt that came between two statements is lost; the next one does not run."""
+    seen: list[BaseException] = []
+
+    def step(connection: sqlite3.Connection) -> None:
+        hop.cancel()
+        try:
+            connection.execute("DELETE FROM t")
+        except BaseException as error:
+            seen.append(error)
+            raise
+
+    def program() -> Program[None]:
+        try:
+            yield BeginWrite(1)
+            yield Guard(look)
+            yield Call(step)
+        finally:
+            yield Unguard()
+            yield Rollback()
+
+    hop = Hop(program, lambda _: None, patience=1)
+    hop.run(connection)
+
+    assert [asyncio.CancelledError] == [type(error) for error in seen]
+    assert ROWS == connection.execute("SELECT x FROM t").fetchall()
+
+
 def test_cleaning_up_is_never_cancelled(
     connection: EngineConnection, entered: threading.Event
 ) -> None:
@@ -391,6 +423,34 @@ def test_the_guard_stands_in_for_the_applications_authorizer(connection: EngineC
         run(connection, transaction("DELETE FROM t", "COMMIT"))
 
     assert connection.execute("SELECT x FROM t").fetchall() == ROWS
+
+
+def test_a_guard_that_is_cancelled_while_it_goes_up_comes_down(
+    connection: EngineConnection,
+) -> None:
+    """Wherever a cancellation meets it, no guard is left that would refuse the rollback."""
+
+    def program() -> Program[None]:
+        try:
+            yield BeginWrite(1)
+            yield from run_steps([], MigrationFailed, look, legacy_alter_table=True)
+        finally:
+            yield Rollback()
+
+    def cancel(action: int, first: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_PRAGMA and first == "legacy_alter_table":
+            hop._cancelled = True
+        return sqlite3.SQLITE_OK
+
+    connection.set_authorizer(cancel)
+    hop = Hop(program, lambda _: None, patience=1)
+    hop.run(connection)
+
+    with pytest.raises(asyncio.CancelledError):
+        hop.outcome()
+    assert not connection.is_guarded
+    assert not connection.in_transaction
+    assert connection.execute("PRAGMA legacy_alter_table").fetchall() == [(0,)]
 
 
 def test_a_cached_statement_does_not_slip_by_the_guard(connection: EngineConnection) -> None:

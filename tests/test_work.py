@@ -84,7 +84,8 @@ def test_the_checksum_of_a_function_is_of_its_source(
 
     assert plain == checksum(getattr(load(SOURCE.replace("\n", "\r\n")), name))
     assert plain == checksum(getattr(load(f"import os\n\n\n{SOURCE}"), name))
-    assert plain != checksum(getattr(load(SOURCE.replace("TABLE t", "TABLE u")), name))
+    edited = checksum(getattr(load(SOURCE.replace("TABLE t", "TABLE u")), name))
+    assert all(a != b for a, b in zip(plain.split(":")[1:], edited.split(":")[1:], strict=True))
 
 
 def test_the_checksum_of_parts_is_of_each_in_order() -> None:
