@@ -41,6 +41,7 @@ from wave_async.errors import (
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
+    RehearsalFailed,
     SchemaDrifted,
     SnapshotFailed,
     SnapshotNotFound,

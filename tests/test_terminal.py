@@ -26,7 +26,10 @@ from wave_async import MigrationRunner
 PATIENCE = 20
 """Seconds after which a process that neither speaks nor ends has failed."""
 
-WARNING = "WARNING: Rolling back to version 2. This may result in data loss.\r\n"
+WARNING = (
+    "WARNING: Rolling back to version 2. This may result in data loss.\r\n"
+    "  drops table performance_metric (0 rows)\r\n"
+)
 QUESTION = "Continue? (y/N): "
 ROLLED_BACK = (
     "Rolling back migration 3: Add performance metrics tables (spec 018 - part 1)\r\n"
