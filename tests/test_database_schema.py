@@ -1,96 +1,87 @@
+"""Reading a schema, and replaying migrations."""
+
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import numbered
-from test_requests import Hands, drive, opened
+from test_requests import Hands, Serve, drive, opened
+from test_schema import named, schema
 
 from wave_async import Migration, SingleConnectionPool
 from wave_async.database import history
-from wave_async.database.requests import Program, Query
-from wave_async.database.schema import COLUMNS, SchemaReader, replay
+from wave_async.database.requests import Program, Query, Request
+from wave_async.database.schema import TABLES, read_schema, replay
 from wave_async.model.catalogue import Catalogue
-from wave_async.model.schema import Column
+from wave_async.model.schema import Schema
 
-X = Column("x", "INTEGER", not_null=False, default=None, key=0, hidden=0)
+DOCS = "CREATE VIRTUAL TABLE docs USING fts5(body)"
 
 
-async def tables(pool: SingleConnectionPool, *statements: str) -> Any:
-    """Read the tables that some statements make."""
+async def read(pool: SingleConnectionPool, *statements: str) -> Schema:
+    """Read the schema that some statements make."""
     async with pool.acquire() as connection:
         for sql in statements:
             await connection.execute(sql)
-    return await pool.ask(SchemaReader().tables)
+    return await pool.ask(read_schema)
 
 
-@pytest.mark.parametrize(
-    ("column", "wanted"),
-    [
-        ("x INTEGER", X),
-        ("X integer", X),
-        ('"x" INTEGER CHECK (x > 0) UNIQUE', X),
-        ("x", Column("x", "", not_null=False, default=None, key=0, hidden=0)),
-        ("x TEXT NOT NULL", Column("x", "TEXT", not_null=True, default=None, key=0, hidden=0)),
-        ("x INT PRIMARY KEY", Column("x", "INT", not_null=False, default=None, key=1, hidden=0)),
-        ("x DEFAULT 'a'", Column("x", "", not_null=False, default="'a'", key=0, hidden=0)),
-        ("x AS (1)", Column("x", "", not_null=False, default=None, key=0, hidden=2)),
-        ("x AS (1) STORED", Column("x", "", not_null=False, default=None, key=0, hidden=3)),
-    ],
-)
-async def test_a_column_is_read_as_sqlite_tells_it(
-    pool: SingleConnectionPool, column: str, wanted: Column
-) -> None:
-    """A column is what SQLite says of it, however the statement was written."""
-    read = await tables(pool, f"CREATE TABLE T (y, {column})")
-
-    assert {"t": (Column("y", "", not_null=False, default=None, key=0, hidden=0), wanted)} == read
-
-
-async def test_only_tables_of_the_application_are_read(pool: SingleConnectionPool) -> None:
-    """Bookkeeping, SQLite's own tables, views and temporary tables do not count."""
-    read = await tables(
+async def test_only_what_the_application_made_is_read(pool: SingleConnectionPool) -> None:
+    """Bookkeeping, SQLite's own tables, temporary and shadow tables do not count."""
+    found = await read(
         pool,
-        "CREATE TABLE a (x INTEGER PRIMARY KEY AUTOINCREMENT)",
-        "CREATE TABLE sqlitestore (x)",
+        "CREATE TABLE a (x INTEGER PRIMARY KEY AUTOINCREMENT, y UNIQUE)",
         "CREATE VIEW v AS SELECT 1",
         "CREATE TEMP TABLE temporary (x)",
         history.CREATE.replace("schema_migrations", '"Schema_Migrations"'),
+        DOCS,
+        "CREATE TABLE docs_own (x)",
         "ANALYZE",
     )
 
-    assert {"a", "sqlitestore"} == set(read)
+    assert ["a", "docs", "docs_own", "v"] == named(found)
 
 
 async def test_a_temporary_table_does_not_hide_a_real_one(pool: SingleConnectionPool) -> None:
-    """The columns are those of the database's table, not of a TEMP table of the same name."""
-    read = await tables(pool, "CREATE TABLE t (x INTEGER)", "CREATE TEMP TABLE t (y, z)")
+    """The table is the database's, not a TEMP table of the same name."""
+    sql = "CREATE TABLE t (x INTEGER)"
 
-    assert read == {"t": (X,)}
+    assert schema(sql) == await read(pool, sql, "CREATE TEMP TABLE t (y, z)")
 
 
-def test_only_the_tables_asked_for_are_read(path: Path) -> None:
-    """Of a large database only the tables of some names are looked at."""
+def without_table_list(serve: Serve) -> Serve:
+    """Answer as an old SQLite does, which takes an unknown pragma for nothing."""
+
+    def answer(request: Request) -> Any:
+        return [] if request == Query(TABLES) else serve(request)
+
+    return answer
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_shadow_tables_are_told_by_sqlite_or_by_their_names(
+    path: Path,
+    old: bool,  # noqa: FBT001
+) -> None:
+    """SQLite before 3.37 cannot tell which tables belong to a virtual one; names do then."""
     with opened(path) as connection:
-        connection.executescript("CREATE TABLE A (x INTEGER); CREATE TABLE b (x INTEGER)")
-        asked, read = drive(SchemaReader().tables({"a"}), Hands(connection))
+        connection.execute(DOCS)
+        hands = Hands(connection)
+        _, found = drive(read_schema(), without_table_list(hands) if old else hands)
 
-    assert read == {"a": (X,)}
-    assert [r.parameters for r in asked if r.sql == COLUMNS] == [("A",)]  # type: ignore[union-attr]
+    assert ["docs"] == named(found)
 
 
-def test_a_table_is_not_read_twice(path: Path) -> None:
-    """A reader looks again only at tables that are new or were changed."""
-    reader = SchemaReader()
+def test_a_plain_schema_is_read_by_one_query(path: Path) -> None:
+    """Shadow tables are asked for only where there is a virtual table."""
     with opened(path) as connection:
-        connection.executescript("CREATE TABLE a (x INTEGER); CREATE TABLE b (x INTEGER)")
-        drive(reader.tables(), Hands(connection))
-        connection.execute("ALTER TABLE b ADD COLUMN y")
-        asked, read = drive(reader.tables(), Hands(connection))
+        connection.execute("CREATE TABLE t (x)")
+        asked, _ = drive(read_schema(), Hands(connection))
 
-    assert [column.name for column in read["b"]] == ["x", "y"]
-    assert [Query(COLUMNS, ("b",))] == asked[1:]
+    assert 1 == len(asked)
 
 
 def replayed(*migrations: Migration) -> Program[Any]:
@@ -98,20 +89,46 @@ def replayed(*migrations: Migration) -> Program[Any]:
     return replay(Catalogue(migrations).entries.values())
 
 
-async def test_a_replay_answers_the_tables_of_every_version() -> None:
-    """Replaying on an empty database shows what tables each version leads to."""
-    drop = Migration(3, "Drop t1", "DROP TABLE t1")
-    alter = Migration(4, "Alter t2", "ALTER TABLE t2 ADD y INTEGER")
+async def test_a_replay_answers_the_schema_of_every_version() -> None:
+    """Replaying on an empty database shows what each version leads to, whatever it changes."""
+    scripts = [
+        "CREATE TABLE a (x INTEGER); CREATE INDEX i ON a (x)",
+        "INSERT INTO a VALUES (1)",
+        "ALTER TABLE a ADD COLUMN y TEXT",
+        "DROP INDEX i; CREATE VIEW i AS SELECT 1",
+        "ALTER TABLE a RENAME TO b",
+        f"{DOCS}; DROP VIEW i",
+        "DROP TABLE b; CREATE TABLE c (x INTEGER); CREATE TABLE docs_own (x)",
+        "DROP TABLE docs; DROP TABLE docs_own; DROP TABLE c",
+    ]
+    migrations = [Migration(n, "", sql) for n, sql in enumerate(scripts, 1)]
     async with SingleConnectionPool(":memory:") as pool:
-        versions = await pool.run(lambda: replayed(*numbered(2), drop, alter))
+        versions = await pool.run(lambda: replayed(*migrations))
 
-    y = Column("y", "INTEGER", not_null=False, default=None, key=0, hidden=0)
-    assert [
-        (1, {"t1": (X,)}),
-        (2, {"t1": (X,), "t2": (X,)}),
-        (3, {"t2": (X,)}),
-        (4, {"t2": (X, y)}),
-    ] == versions
+    wanted = [(n, schema(";".join(scripts[:n]))) for n in range(1, len(scripts) + 1)]
+    assert wanted == versions
+    assert ["c", "docs", "docs_own"] == named(wanted[6][1])
+
+
+async def test_a_version_that_changes_no_schema_shares_the_one_before() -> None:
+    """What only writes data costs no schema of its own."""
+    fill = Migration(2, "Fill", "INSERT INTO t1 VALUES (1)")
+    async with SingleConnectionPool(":memory:") as pool:
+        (_, one), (_, two) = await pool.run(lambda: replayed(*numbered(1), fill)) or []
+
+    assert one is two
+
+
+def test_a_replay_leaves_nothing_behind() -> None:
+    """Not even what it remembers the last schema in."""
+    with sqlite3.connect(":memory:", isolation_level=None) as connection:
+        drive(replayed(*numbered(2)), Hands(connection))
+        rows = connection.execute(
+            "SELECT * FROM sqlite_schema UNION ALL SELECT * FROM sqlite_temp_schema"
+        )
+
+        assert [] == rows.fetchall()
+    connection.close()
 
 
 async def test_a_replay_of_nothing_is_empty() -> None:

@@ -149,18 +149,18 @@ SENTENCES: list[tuple[WaveError, str]] = [
         ),
     ),
     (
-        AdoptionRefused((), 2, "table t3 is missing"),
+        AdoptionRefused((), 2, "table t3: missing"),
         (
-            "the database has tables but no schema_migrations, and its tables fit no version; "
-            "nearest is 2: table t3 is missing; nothing was changed. "
+            "the database has tables but no schema_migrations, and its schema fits no version; "
+            "nearest is 2: table t3: missing; nothing was changed. "
             "If you know the version, mark it with force_mark_applied(version)"
         ),
     ),
     (
         AdoptionRefused((2, 3), 2, ""),
         (
-            "the database has tables but no schema_migrations, and its tables fit versions 2 and 3 "
-            "equally (data and indexes leave no trace there); nothing was changed. "
+            "the database has tables but no schema_migrations, and its schema fits versions 2 and "
+            "3 equally (data leaves no trace there); nothing was changed. "
             "If you know the version, mark it with force_mark_applied(version)"
         ),
     ),

@@ -559,7 +559,7 @@ def shapes(journal: str) -> Iterator[Case]:
     yield Case(
         f"a table of ours in a stranger's database, {journal}",
         theirs("CREATE TABLE t1 (other TEXT)", journal=journal),
-        {"up": "the database has tables but no schema_migrations, and its tables fit no version"},
+        {"up": "the database has tables but no schema_migrations, and its schema fits no version"},
     )
     yield Case(f"a stranger's database, {journal}", theirs(journal=journal))
 

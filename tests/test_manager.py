@@ -587,6 +587,20 @@ async def test_a_prefix_is_adopted_and_the_rest_applied(path: Path) -> None:
     assert "theirs" in tables(path)
 
 
+async def test_objects_of_others_do_not_hinder_an_adoption(path: Path) -> None:
+    """An index by hand on a table of ours, a view and a full-text table beside it are allowed."""
+    theirs = """
+        CREATE INDEX by_hand ON event_log (state);
+        CREATE VIEW busy AS SELECT * FROM pipeline_state;
+        CREATE VIRTUAL TABLE docs USING fts5(body);
+    """
+    script(path, LEGACY_SCHEMA.replace("    ", "\t").replace("TEXT", "text") + theirs)
+
+    done = await migrated(path, MIGRATIONS)
+
+    assert [1, 2, 3, 4, 5] == [step.version for step in done.adopted]
+
+
 async def test_a_database_without_a_table_of_ours_is_fresh(path: Path) -> None:
     """Beside the tables of others everything is applied, nothing adopted."""
     script(path, "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1);")
@@ -606,32 +620,45 @@ DATA_ONLY = [*numbered(2), Migration(3, "Fill", "INSERT INTO t2 VALUES (1);")]
         pytest.param(
             "CREATE TABLE t1 (x INTEGER); CREATE TABLE t2 (x INTEGER);",
             DATA_ONLY,
-            "its tables fit versions 2 and 3 equally",
+            "its schema fits versions 2 and 3 equally",
             id="ambiguous",
         ),
         pytest.param(
             "CREATE TABLE t1 (y INTEGER); CREATE TABLE t2 (x); CREATE TABLE t3 (x INTEGER);",
             numbered(3),
-            "nearest is 3: table t1: column x is missing; table t1: column y is not ours; table t2",
+            "nearest is 3: table t1: column x: missing; table t1: column y: not ours; table t2: "
+            "column x: INTEGER -> untyped",
             id="column renamed",
         ),
         pytest.param(
             LEGACY_SCHEMA.replace("    preview_text TEXT,\n", ""),
             MIGRATIONS,
-            "nearest is 5: table artifact_metadata: column preview_text is missing; nothing was",
+            "nearest is 5: table artifact_metadata: column preview_text: missing; nothing was",
             id="column missing",
         ),
         pytest.param(
             LEGACY_SCHEMA.replace("tokens_used INTEGER,", "tokens_used TEXT,"),
             MIGRATIONS,
-            "nearest is 5: table event_log: column tokens_used is TEXT, not INTEGER; nothing was",
+            "nearest is 5: table event_log: column tokens_used: INTEGER -> TEXT; nothing was",
             id="column of another type",
         ),
         pytest.param(
             "CREATE TABLE t2 (x INTEGER);",
             numbered(3),
-            "its tables fit no version; nearest is 2: table t1 is missing; nothing was changed",
+            "its schema fits no version; nearest is 2: table t1: missing; nothing was changed",
             id="table missing",
+        ),
+        pytest.param(
+            LEGACY_SCHEMA.replace("CREATE INDEX IF NOT EXISTS idx_event_log_run_id", "--"),
+            MIGRATIONS,
+            "nearest is 5: index idx_event_log_run_id: missing; nothing was",
+            id="index missing",
+        ),
+        pytest.param(
+            LEGACY_SCHEMA.replace("BETWEEN 0 AND 100", "BETWEEN 0 AND 10", 1),
+            MIGRATIONS,
+            "CHECK (progress BETWEEN 0 AND 100) -> INTEGER NOT NULL CHECK (progress BETWEEN 0 AND",
+            id="check of another range",
         ),
     ],
 )

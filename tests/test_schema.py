@@ -1,128 +1,163 @@
-"""Which version of ours the tables of a database fit."""
+"""A whole schema as a value: what belongs to it, and its fingerprint."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from time import perf_counter
 
 import pytest
 
-from wave_async.errors import AdoptionRefused
-from wave_async.model.schema import Column, Tables, fitting_version
+from wave_async.model.schema import Object, Schema
 
-ID = Column("id", "INTEGER", not_null=False, default=None, key=1, hidden=0)
-NAME = Column("name", "TEXT", not_null=True, default=None, key=0, hidden=0)
-AGE = Column("age", "INTEGER", not_null=True, default="0", key=0, hidden=0)
+FINGERPRINT = "d3876376134545ddc584b81aa1cb89c0629dbf5d414e9809596335ece643e9d3"
+VIRTUAL = "CREATE VIRTUAL TABLE Docs USING fts5(body)"
 
-REPLAY: list[tuple[int, Tables]] = [
-    (1, {"users": (ID, NAME)}),
-    (2, {"users": (ID, NAME, AGE)}),
-    (3, {"users": (ID, NAME, AGE), "posts": (ID, NAME)}),
-    (4, {"posts": (ID, NAME)}),
-]
-DATA_ONLY: list[tuple[int, Tables]] = [(1, REPLAY[0][1]), (2, REPLAY[0][1]), (3, REPLAY[1][1])]
+
+def objects(script: str) -> list[Object]:
+    """Return what sqlite_schema holds after a script."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(script)
+        rows = connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+        )
+        return [Object(*row) for row in rows]
+
+
+def schema(script: str) -> Schema:
+    """Return the schema that a script makes."""
+    return Schema.of(objects(script))
+
+
+def named(schema: Schema) -> list[str]:
+    """Return the names of a schema's objects."""
+    return [o.name for o in schema.objects]
+
+
+def test_only_what_the_application_made_belongs_to_it() -> None:
+    """SQLite's own objects and the bookkeeping, with what stands on it, are left out."""
+    found = schema("""
+        CREATE TABLE a (x INTEGER PRIMARY KEY AUTOINCREMENT, y UNIQUE);
+        CREATE TABLE sqlitestore (x);
+        CREATE TABLE "Schema_Migrations" (version);
+        CREATE TABLE schema_migrations_log (version);
+        CREATE INDEX log ON schema_migrations_log (version);
+        CREATE INDEX i ON a (y);
+        CREATE VIEW v AS SELECT 1;
+        CREATE TRIGGER tr AFTER INSERT ON a BEGIN SELECT 1; END;
+        ANALYZE;
+    """)
+
+    assert ["i", "a", "sqlitestore", "tr", "v"] == named(found)
 
 
 @pytest.mark.parametrize(
-    ("live", "version"),
+    "shadows", [None, ["docs_data", "DOCS_IDX", "docs_content", "docs_docsize", "docs_config"]]
+)
+def test_shadow_tables_do_not_belong_to_it(shadows: list[str] | None) -> None:
+    """What a virtual table keeps for itself is left out, told by SQLite or guessed by its name."""
+    found = Schema.of(objects(f"{VIRTUAL}; CREATE TABLE docs_more (x)"), shadows)
+
+    assert ["Docs", "docs_more"] == named(found)
+
+
+def test_a_table_is_a_shadow_only_beside_its_virtual_table() -> None:
+    """A name that only looks like a shadow table's is the application's."""
+    assert ["docs_data"] == named(schema("CREATE TABLE docs_data (x)"))
+    assert ["Docs", "Docs_data"] == named(Schema.of(objects(f"{VIRTUAL};")[:2], []))
+
+
+def test_equal_schemas() -> None:
+    """The order in which objects were made, and how they were written, make no difference."""
+    one = schema("CREATE TABLE a (x); CREATE TABLE b (y INT); CREATE INDEX i ON a (x)")
+    two = schema("create table B ([Y] int); create table a (x); create index I on A(x)")
+
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one.fingerprint == two.fingerprint
+
+
+@pytest.mark.parametrize(
+    "script",
     [
-        ({}, None),
-        ({"theirs": (ID,)}, None),
-        *((tables, version) for version, tables in REPLAY),
-        ({**REPLAY[1][1], "theirs": (ID,)}, 2),
+        "CREATE TABLE a (x)",
+        "CREATE TABLE a (x); CREATE VIEW b AS SELECT 1",
+        "CREATE TABLE a (x); CREATE TABLE c (y)",
+        "CREATE TABLE a (x, y); CREATE TABLE b (y)",
+        "CREATE TABLE a (x CHECK (1)); CREATE TABLE b (y)",
+        "CREATE TABLE a (x, CHECK (1)); CREATE TABLE b (y)",
+        "CREATE TABLE a (x) STRICT; CREATE TABLE b (y)".replace("x)", "x INT)"),
     ],
 )
-def test_fits(live: Tables, version: int | None) -> None:
-    """A database is at the one version that makes its tables; foreign tables do not count."""
-    assert version == fitting_version(REPLAY, live)
+def test_other_schemas(script: str) -> None:
+    """An object more or less, or one that says something else, makes another schema."""
+    one, other = schema("CREATE TABLE a (x); CREATE TABLE b (y)"), schema(script)
+
+    assert one != other
+    assert one.fingerprint != other.fingerprint
 
 
-def test_nothing_to_replay() -> None:
-    """Without migrations every database is fresh."""
-    assert fitting_version([], {"theirs": (ID,)}) is None
+def test_an_object_is_equal_to_objects_only() -> None:
+    """A comparison with anything else is no error."""
+    assert schema("CREATE TABLE a (x)").objects[0] != "a"
 
 
-def test_several_fit() -> None:
-    """Versions that differ in data alone cannot be told apart, so none is chosen."""
-    with pytest.raises(AdoptionRefused) as refused:
-        fitting_version(DATA_ONLY, REPLAY[0][1])
+def test_rebuilt_and_altered_tables_are_equal_to_plain_ones() -> None:
+    """What SQLite makes of ALTER TABLE says the same as the table written at once."""
+    altered = schema("""
+        CREATE TABLE p (id INTEGER PRIMARY KEY, CHECK (id > 0));
+        CREATE TABLE new_t (a TEXT   ,   k REFERENCES p (id));
+        CREATE INDEX i ON new_t (a);
+        ALTER TABLE new_t RENAME TO t;
+        ALTER TABLE t ADD COLUMN   b  INT  DEFAULT 1;
+        ALTER TABLE t RENAME COLUMN a TO "c";
+        ALTER TABLE p ADD COLUMN name TEXT;
+    """)
+    plain = schema("""
+        CREATE TABLE p (id INTEGER PRIMARY KEY, name TEXT, CHECK (id > 0));
+        CREATE TABLE t (c TEXT, k REFERENCES p (id), b INT DEFAULT 1);
+        CREATE INDEX i ON t (c);
+    """)
 
-    assert (refused.value.fits, refused.value.nearest) == ((1, 2), 1)
-
-
-@pytest.mark.parametrize(
-    ("users", "nearest", "difference"),
-    [
-        ((ID,), 1, "table users: column name is missing"),
-        ((NAME, ID), 1, "table users: its columns are in another order"),
-        ((ID, NAME, NAME), 1, "table users: its columns are in another order"),
-        ((ID, NAME, AGE, replace(AGE, name="nick")), 2, "table users: column nick is not ours"),
-        (
-            (ID, replace(NAME, not_null=False)),
-            1,
-            "table users: column name is TEXT, not TEXT NOT NULL",
-        ),
-        (
-            (ID, replace(NAME, default="'x'")),
-            1,
-            "table users: column name is TEXT NOT NULL DEFAULT 'x', not TEXT NOT NULL",
-        ),
-        (
-            (replace(ID, type="", key=0), NAME),
-            1,
-            "table users: column id is untyped, not INTEGER PRIMARY KEY",
-        ),
-    ],
-)
-def test_fits_none(users: tuple[Column, ...], nearest: int, difference: str) -> None:
-    """Tables of no version are refused, with the nearest one and how they differ from it."""
-    with pytest.raises(AdoptionRefused) as refused:
-        fitting_version(REPLAY, {"users": users})
-
-    assert AdoptionRefused((), nearest, difference).args == refused.value.args
+    assert plain == altered
+    assert plain.fingerprint == altered.fingerprint
 
 
-@pytest.mark.parametrize(
-    ("replay", "live", "nearest", "difference"),
-    [
-        (REPLAY[2:3], REPLAY[1][1], 3, "table posts is missing"),
-        (
-            [REPLAY[0], REPLAY[2]],
-            {**REPLAY[0][1], "posts": (ID, NAME)},
-            3,
-            "table users: column age is missing",
-        ),
-        (
-            [(1, dict.fromkeys("dbac", (ID,)))],
-            {"a": (ID,), "b": ()},
-            1,
-            "table b: column id is missing; table c is missing; table d is missing",
-        ),
-        (
-            [(1, dict.fromkeys("abcde", (ID,)))],
-            {"e": (ID,)},
-            1,
-            "table a is missing; table b is missing; table c is missing",
-        ),
-    ],
-)
-def test_tables_that_fit_none(
-    replay: list[tuple[int, Tables]], live: Tables, nearest: int, difference: str
-) -> None:
-    """A refusal shows the first three differences, by table."""
-    with pytest.raises(AdoptionRefused) as refused:
-        fitting_version(replay, live)
+def test_the_fingerprint_never_changes() -> None:
+    """It is the same in every process and on every Python, so that it may be kept."""
+    code = f"""
+from wave_async.model.schema import Object, Schema
+sql = "CREATE TABLE t (\\u00e9 TEXT DEFAULT '\\U0001f600', \\"Order\\" INT, CHECK (1)) STRICT"
+print(Schema.of([Object("table", "t", "t", sql)]).fingerprint)
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
 
-    assert AdoptionRefused((), nearest, difference).args == refused.value.args
+    assert {FINGERPRINT} == said
 
 
-@pytest.mark.parametrize(
-    ("ours", "live"),
-    [(NAME, replace(NAME, hidden=2)), (replace(NAME, key=2), replace(NAME, key=3))],
-)
-def test_difference_that_hides(ours: Column, live: Column) -> None:
-    """A generated column and the order of a key are differences that can be read."""
-    with pytest.raises(AdoptionRefused) as refused:
-        fitting_version([(1, {"users": (ID, ours)})], {"users": (ID, live)})
-    found, wanted = refused.value.difference.partition(" is ")[2].split(", not ")
+def test_an_empty_schema_has_a_fingerprint() -> None:
+    """No object at all is a schema too."""
+    assert 64 == len(Schema().fingerprint)
 
-    assert wanted != found
+
+def test_a_thousand_tables_are_cheap() -> None:
+    """A fingerprint of 1,000 tables is a matter of a fraction of a second."""
+    columns = "id INTEGER PRIMARY KEY, name TEXT NOT NULL, at INTEGER NOT NULL DEFAULT 0"
+    many = [
+        Object("table", f"t{n}", f"t{n}", f"CREATE TABLE t{n} ({columns})") for n in range(1000)
+    ]
+    start = perf_counter()
+    assert Schema.of(many).fingerprint
+
+    assert perf_counter() - start < 2

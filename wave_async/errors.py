@@ -301,11 +301,11 @@ class AdoptionRefused(HistoryError):
     def sentence(self) -> str:
         if self.fits:
             why = (
-                f"its tables fit versions {_listed(self.fits)} equally (data and indexes "
-                "leave no trace there)"
+                f"its schema fits versions {_listed(self.fits)} equally (data leaves no trace "
+                "there)"
             )
         else:
-            why = f"its tables fit no version; nearest is {self.nearest}: {self.difference}"
+            why = f"its schema fits no version; nearest is {self.nearest}: {self.difference}"
         return (
             f"the database has tables but no schema_migrations, and {why}; nothing was changed. "
             "If you know the version, mark it with force_mark_applied(version)"

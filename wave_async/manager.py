@@ -13,15 +13,15 @@ from wave_async.database import history
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.history import History
 from wave_async.database.requests import Program, Query, T
-from wave_async.database.schema import SchemaReader, replay
+from wave_async.database.schema import read_schema, replay
 from wave_async.database.walk import Walk, consistently, fixed, load, mark, untracked
 from wave_async.errors import HistoryError, NeedsRecovery, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
+from wave_async.model.difference import fitting_version
 from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
-from wave_async.model.schema import fitting_version
 from wave_async.model.script import parse
 
 logger = logging.getLogger("wave_async")
@@ -140,8 +140,8 @@ class MigrationManager:
         back and finished ones stay.
 
         A database with tables but no bookkeeping is adopted first: the migrations are replayed in
-        memory, and the one version whose tables and columns are those of the database is recorded,
-        with all below it. Where no table is ours, everything is applied.
+        memory, and the one version whose whole schema is there is recorded, with all below it; what
+        no version makes may be there besides. Where nothing is ours, everything is applied.
 
         Raises `InvalidTarget`, `OutOfOrder`, `AdoptionRefused`, `MigrationFailed` and
         `DatabaseLocked`.
@@ -252,15 +252,14 @@ class MigrationManager:
         async with SingleConnectionPool(":memory:", setup=self._pool.setup) as scratch:
             run = partial(scratch.run, statement_timeout=self._statement_timeout)
             versions = await run(partial(replay, entries)) or []
-        ours = {name for _, tables in versions for name in tables}
 
         def proven() -> Program[tuple[Entry, ...] | None]:
-            # The tables first: what was untracked after they were read was so while they were.
-            live = yield from SchemaReader().tables(ours)
+            # The schema first: what was untracked after it was read was so while it was.
+            live = yield from read_schema()
             if (yield from history.read()).tracked:
                 return None
-            version = fitting_version(versions, live)
-            return None if version is None else tuple(e for e in entries if e.version <= version)
+            fit = fitting_version(versions, live)
+            return None if fit is None else tuple(e for e in entries if e.version <= fit.version)
 
         return proven
 

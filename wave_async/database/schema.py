@@ -2,63 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable
 
 from wave_async.database import step
-from wave_async.database.history import TABLE
 from wave_async.database.requests import Execute, Program, Query, Rollback
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
 from wave_async.model.migration import Direction
-from wave_async.model.schema import Column, Table, Tables
+from wave_async.model.schema import Object, Schema
 
-TABLES = f"""SELECT name, sql FROM main.sqlite_schema
-    WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND lower(name) != '{TABLE}'"""
-COLUMNS = (
-    "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main')"
-)
+READ = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
+TABLES = "PRAGMA main.table_list"  # answers nothing before SQLite 3.37
 
-
-class SchemaReader:
-    """Reads the tables of a database; a table whose SQL it has seen before is not read again."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], Table] = {}
-
-    def tables(self, only: AbstractSet[str] | None = None) -> Program[Tables]:
-        """Read all tables, or `only` those of some names in lower case."""
-        rows = yield Query(TABLES)
-        found: dict[str, Table] = {}
-        for name, sql in rows:
-            if only is None or name.lower() in only:
-                if (name, sql) not in self._known:
-                    columns = yield Query(COLUMNS, (name,))
-                    self._known[name, sql] = tuple(
-                        Column(n.lower(), t.upper(), bool(nn), default, pk, hidden)
-                        for n, t, nn, default, pk, hidden in columns
-                    )
-                found[name.lower()] = self._known[name, sql]
-        return found
+# To read the whole of sqlite_schema after every migration would be quadratic; SQLite compares it
+# with what was seen much faster than Python takes it over.
+REMEMBER = "CREATE TEMP TABLE wave_async_seen (at INTEGER PRIMARY KEY, type, name, tbl_name, sql)"
+_NEW = """SELECT s.rowid, s.type, s.name, s.tbl_name, s.sql
+    FROM main.sqlite_schema s LEFT JOIN temp.wave_async_seen t ON t.at = s.rowid
+    WHERE s.sql IS NOT NULL AND (s.type, s.name, s.tbl_name, s.sql)
+        IS NOT (t.type, t.name, t.tbl_name, t.sql)"""
+_GONE = """SELECT at FROM temp.wave_async_seen
+    WHERE at NOT IN (SELECT rowid FROM main.sqlite_schema WHERE sql IS NOT NULL)"""
+SEE = f"REPLACE INTO temp.wave_async_seen {_NEW}"
+FORGET = f"DELETE FROM temp.wave_async_seen WHERE at IN ({_GONE})"
 
 
-def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Tables]]]:
-    """Run migrations on an empty database; answers the tables after each version.
+def read_schema() -> Program[Schema]:
+    """Read the schema of a database."""
+    objects = [Object(*row) for row in (yield Query(READ))]
+    return (yield from _schema(objects))
+
+
+def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Schema]]]:
+    """Run migrations on an empty database; answers the schema after each version.
 
     One that fails here, without the rows it expects say, ends it: what cannot be replayed proves
     nothing. Nothing is committed.
     """
-    reader = SchemaReader()
-    versions: list[tuple[int, Tables]] = []
+    versions: list[tuple[int, Schema]] = []
+    schema = Schema()
+    seen: dict[int, Object] = {}
     yield Execute("PRAGMA foreign_keys = OFF")
     yield Execute("BEGIN")
     try:
+        yield Execute(REMEMBER)
         for entry in entries:
             if entry.migration.transaction:
                 yield from step.run(entry, Direction.UP)
-            versions.append((entry.version, (yield from reader.tables())))
+            if (yield from _look_again(seen)):
+                schema = yield from _schema(seen.values())
+            versions.append((entry.version, schema))
     except MigrationFailed:
         return versions
     finally:
         yield Rollback()
     return versions
+
+
+def _look_again(seen: dict[int, Object]) -> Program[bool]:
+    """Bring the objects, by rowid, up to date; answers whether any has changed."""
+    gone = yield Query(_GONE)
+    new = yield Query(_NEW)
+    for (at,) in gone:
+        del seen[at]
+    for at, *row in new:
+        seen[at] = Object(*row)
+    if gone:
+        yield Execute(FORGET)
+    if new:
+        yield Execute(SEE)
+    return bool(gone or new)
+
+
+def _schema(objects: Collection[Object]) -> Program[Schema]:
+    shadows = None
+    if any(o.is_virtual for o in objects):
+        tables = yield Query(TABLES)
+        shadows = [name for _, name, kind, *_ in tables if kind == "shadow"] if tables else None
+    return Schema.of(objects, shadows)

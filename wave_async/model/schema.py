@@ -1,88 +1,90 @@
-"""Tables and their columns as a value, and which version of ours a database's tables fit."""
+"""A whole schema as a value: what an application has in a database, however it was written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from operator import attrgetter
 
-from wave_async.errors import AdoptionRefused
+from wave_async.model.ddl import Definition, define, lowered
 
-# https://sqlite.org/pragma.html#pragma_table_xinfo
-_HIDDEN = {1: "HIDDEN", 2: "GENERATED VIRTUAL", 3: "GENERATED STORED"}
+BOOKKEEPING = frozenset({"schema_migrations", "schema_migrations_log"})
+"""The tables of this engine, which are no part of an application's schema."""
+
+# What fts3, fts4, fts5 and rtree keep beside a virtual table, after its name.
+_SHADOWS = "config content data docsize idx node parent rowid segdir segments stat"
+
+
+@dataclass(frozen=True, eq=False)
+class Object:
+    """A table, an index, a trigger or a view, as a row of sqlite_schema tells it.
+
+    It equals any of its type and name that says the same. Its statement is read only when it is
+    compared with one of another text.
+    """
+
+    type: str
+    name: str
+    table: str
+    sql: str
+
+    @cached_property
+    def key(self) -> tuple[str, str]:
+        """Its type and name, of which a schema has only one."""
+        return self.type, lowered(self.name)
+
+    @cached_property
+    def owner(self) -> str:
+        """The table that it belongs to, or that it is, in lower case."""
+        return lowered(self.table)
+
+    @cached_property
+    def definition(self) -> Definition:
+        """What its statement says."""
+        return define(self.sql)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is a virtual table; the first words of a statement are SQLite's own."""
+        return self.sql.startswith("CREATE VIRTUAL TABLE")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Object) or self.key != other.key:
+            return False
+        return self.sql == other.sql or self.definition == other.definition
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """What SQLite tells of a column; `key` is its place in the primary key, 0 for none."""
+class Schema:
+    """The objects of an application, by type and name. Equal if they say the same."""
 
-    name: str
-    type: str
-    not_null: bool
-    default: str | None
-    key: int
-    hidden: int
+    objects: tuple[Object, ...] = ()
 
+    @classmethod
+    def of(cls, objects: Iterable[Object], shadows: Collection[str] | None = None) -> Schema:
+        """Return the schema of what is neither SQLite's own nor bookkeeping.
 
-Table = tuple[Column, ...]
-Tables = Mapping[str, Table]
-"""Every table by its name in lower case."""
+        `shadows` are the tables that virtual ones keep for themselves; None: guess by their names.
+        """
+        objects = list(objects)
+        if shadows is None:
+            virtual = [o.name for o in objects if o.is_virtual]
+            shadows = [f"{name}_{suffix}" for name in virtual for suffix in _SHADOWS.split()]
+        hidden = {*BOOKKEEPING, *map(lowered, shadows)}
+        kept = [o for o in objects if o.owner not in hidden and not o.owner.startswith("sqlite_")]
+        return cls(tuple(sorted(kept, key=attrgetter("key"))))
 
-
-def fitting_version(replay: Sequence[tuple[int, Tables]], live: Tables) -> int | None:
-    """Return the one version whose tables, as `replay` made them, are those of a live database.
-
-    Tables that no version makes do not count. None of ours there gives None: the database is fresh
-    to us. Raises `AdoptionRefused` where no version fits, or several.
-    """
-    ours = {name for _, tables in replay for name in tables}
-    live = {name: table for name, table in live.items() if name in ours}
-    if not live:
-        return None
-    differences = {version: list(_differences(tables, live)) for version, tables in replay}
-    fits = tuple(version for version, found in differences.items() if not found)
-    if len(fits) == 1:
-        return fits[0]
-    nearest = min(differences, key=lambda version: _distance(differences[version]))
-    raise AdoptionRefused(fits, nearest, "; ".join(differences[nearest][:3]))
-
-
-def _distance(differences: Sequence[str]) -> tuple[int, int]:
-    """Count differences; of two that are equally far the one with the same tables is nearer."""
-    return len(differences), sum(": " not in difference for difference in differences)
-
-
-def _differences(wanted: Tables, live: Tables) -> Iterator[str]:
-    for name in sorted({*wanted, *live}):
-        if name not in live:
-            yield f"table {name} is missing"
-        elif name not in wanted:
-            yield f"table {name} comes later"
-        elif wanted[name] != live[name]:
-            yield from _column_differences(name, wanted[name], live[name])
-
-
-def _column_differences(table: str, wanted: Table, live: Table) -> Iterator[str]:
-    there = {column.name: column for column in live}
-    order = [[column.name for column in columns] for columns in (wanted, live)]
-    if order[0] != order[1] and set(order[0]) == set(order[1]):
-        yield f"table {table}: its columns are in another order"
-    for column in wanted:
-        found = there.pop(column.name, None)
-        if found is None:
-            yield f"table {table}: column {column.name} is missing"
-        elif found != column:
-            yield f"table {table}: column {column.name} is {_shown(found)}, not {_shown(column)}"
-    for name in there:
-        yield f"table {table}: column {name} is not ours"
-
-
-def _shown(column: Column) -> str:
-    parts = [
-        column.type,
-        "NOT NULL" if column.not_null else "",
-        "PRIMARY KEY" if column.key else "",
-        f"(column {column.key} of it)" if column.key > 1 else "",
-        "" if column.default is None else f"DEFAULT {column.default}",
-        _HIDDEN.get(column.hidden, ""),
-    ]
-    return " ".join(filter(None, parts)) or "untyped"
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of what the objects say, the same for equal schemas wherever it is made."""
+        said = [
+            (o.key, o.definition.columns, o.definition.constraints, o.definition.rest)
+            for o in self.objects
+        ]
+        return sha256(json.dumps(said).encode()).hexdigest()

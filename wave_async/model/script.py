@@ -52,6 +52,10 @@ _BETWEEN = "\0"  # no token: no script has a NUL
 _CHUNK = 8192
 
 
+Token = tuple[str, str, int]
+"""The kind of a token, its text, and where it ends."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One statement without its semicolon; `line`, where it begins, and `number` count from 1."""
@@ -93,6 +97,16 @@ def parse(text: str, where: str) -> Script:
 def text_digest(text: str) -> str:
     """Return the last part of a script's checksum, which needs no reading of the script."""
     return sha256(_unix(text.removeprefix("\ufeff")).encode(errors="surrogatepass")).hexdigest()
+
+
+def tokens(sql: str) -> list[Token]:
+    """Return the kind, the text and the end of each token; white space and comments are none.
+
+    The kinds are `word`, `literal` (a string, a blob or a quoted name), `number`, `semicolon` and
+    `other`; `open` is a quote or a comment that is never closed.
+    """
+    matches = _TOKEN.finditer(sql)
+    return [(kind, match[kind], match.end()) for match in matches if (kind := match.lastgroup)]
 
 
 def _unix(text: str) -> str:
