@@ -103,15 +103,15 @@ def _children(table: str) -> Program[dict[str, int]]:
         if pairs[0][1] is None:
             key = yield Query(PRIMARY_KEY, (table,))
             pairs = [(column, name) for (column, _), (name,) in zip(pairs, key, strict=False)]
-        same = " AND ".join(f"p.{_name(to)} = c.{_name(column)}" for column, to in pairs)
+        same = " AND ".join(f"p.{quoted_name(to)} = c.{quoted_name(column)}" for column, to in pairs)
         ((count,),) = yield Query(
-            f"SELECT count(*) FROM main.{_name(child)} c"
-            f" WHERE EXISTS (SELECT 1 FROM main.{_name(table)} p WHERE {same})"
+            f"SELECT count(*) FROM main.{quoted_name(child)} c"
+            f" WHERE EXISTS (SELECT 1 FROM main.{quoted_name(table)} p WHERE {same})"
         )
         if count:
             found[child] = max(count, found.get(child, 0))
     return found
 
 
-def _name(name: str) -> str:
+def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

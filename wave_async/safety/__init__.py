@@ -1,0 +1,1 @@
+"""What is tried on another database before it is done to a real one; no migration starts here."""
