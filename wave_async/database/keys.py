@@ -103,7 +103,8 @@ def _children(table: str) -> Program[dict[str, int]]:
         if pairs[0][1] is None:
             key = yield Query(PRIMARY_KEY, (table,))
             pairs = [(column, name) for (column, _), (name,) in zip(pairs, key, strict=False)]
-        same = " AND ".join(f"p.{quoted_name(to)} = c.{quoted_name(column)}" for column, to in pairs)
+        quoted = [(quoted_name(column), quoted_name(target)) for column, target in pairs]
+        same = " AND ".join(f"p.{target} = c.{column}" for column, target in quoted)
         ((count,),) = yield Query(
             f"SELECT count(*) FROM main.{quoted_name(child)} c"
             f" WHERE EXISTS (SELECT 1 FROM main.{quoted_name(table)} p WHERE {same})"
@@ -114,4 +115,5 @@ def _children(table: str) -> Program[dict[str, int]]:
 
 
 def quoted_name(name: str) -> str:
+    """Quote the name of a table or a column."""
     return '"' + name.replace('"', '""') + '"'
