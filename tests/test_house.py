@@ -19,7 +19,7 @@ PACKAGE = "wave_async"
 LONGEST_BODY = 45
 
 CORE = {"errors", "model"}
-BELOW_MANAGER = CORE | {"database"}
+BELOW_MANAGER = CORE | {"database", "safety"}
 BELOW_CLI = BELOW_MANAGER | {"config", "definitions", "manager", "runner", "startup"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": CORE,
     "definitions": CORE,
     "database": CORE,
+    "safety": CORE | {"database"},
     "manager": BELOW_MANAGER,
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},

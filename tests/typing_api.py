@@ -24,6 +24,8 @@ from wave_async import (
     Step,
     StepFinished,
     StepStarted,
+    Verification,
+    Verified,
     WaitingForLock,
     WaveError,
     errors,
@@ -89,6 +91,10 @@ async def manage(path: Path) -> None:
         assert_type(await manager.applied(), tuple[AppliedMigration, ...])
         assert_type(await manager.pending(), tuple[MigrationStatus, ...])
         assert_type(await manager.validate(), bool)
+        verification = await manager.verify(thorough=True)
+        assert_type(verification, Verification)
+        assert_type(verification.ok, bool)
+        assert_type(verification.migrations, tuple[Verified, ...])
         assert_type(await manager.plan_up(), Plan)
         assert_type(await manager.plan_down(1), Plan)
         assert_type(await manager.migrate_up(2), Plan)
@@ -129,6 +135,7 @@ async def run() -> None:
             assert_type(runner.database, str)
             assert_type(await runner.status(), Status)
             assert_type(await runner.validate(), bool)
+            assert_type(await runner.verify(), Verification)
             assert_type(await runner.plan_down(1), Plan)
             assert_type(await runner.migrate_up(), Plan)
             assert_type(await runner.migrate_down(1), Plan)

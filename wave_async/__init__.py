@@ -10,6 +10,7 @@ from wave_async.model.events import Event, StepFinished, StepStarted, WaitingFor
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, State, Status
 from wave_async.runner import MigrationRunner
+from wave_async.safety.verify import Verification, Verified
 from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Step",
     "StepFinished",
     "StepStarted",
+    "Verification",
+    "Verified",
     "WaitingForLock",
     "WaveError",
     "errors",

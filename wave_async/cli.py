@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -210,6 +210,19 @@ async def validate(options: Options, *, as_json: bool) -> None:
         print("Migration integrity check passed")
     else:
         print("Migration integrity check skipped (WAVE_SKIP_MIGRATION_VALIDATION is true)")
+
+
+@command
+@click.option("--thorough", is_flag=True, help="Interrupt at every moment; takes long.")
+async def verify(options: Options, *, as_json: bool, thorough: bool) -> int:
+    """Try every migration in memory: up, down, up again, and interrupted."""
+    async with options.runner() as runner:
+        found = await runner.verify(thorough=thorough)
+    if as_json:
+        _print_json({"ok": found.ok, "interrupts": found.interrupts, **asdict(found)})
+    else:
+        print("\n".join(found.lines()))
+    return 0 if found.ok else 1
 
 
 def _status_lines(status: Status) -> Iterable[str]:

@@ -23,6 +23,7 @@ from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, Migration, Step
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status
 from wave_async.model.script import parse
+from wave_async.safety.verify import Verification, verify
 
 logger = logging.getLogger("wave_async")
 
@@ -131,6 +132,19 @@ class MigrationManager:
         if problems := await self._decided(decide):
             raise ValidationFailed(problems)
         return self._rules.check_checksums
+
+    async def verify(self, *, thorough: bool = False) -> Verification:
+        """Try every migration in memory: there and back, with and without rows, interrupted.
+
+        The database is not opened. `thorough` interrupts at every moment, not at some. What fails
+        is no error but a problem of the answer.
+        """
+        return await verify(
+            await self._proven(),
+            setup=self._pool.setup,
+            thorough=thorough,
+            statement_timeout=self._statement_timeout,
+        )
 
     async def migrate_up(self, target: int | None = None) -> Plan:
         """Apply what is pending up to `target` (None: the newest version), lowest first.

@@ -20,6 +20,7 @@ from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Migration, Step
 from wave_async.model.plan import Plan, Status
+from wave_async.safety.verify import Verification
 
 
 def load_migrations(source: str) -> tuple[Migration, ...]:
@@ -98,6 +99,10 @@ class MigrationRunner:
     async def validate(self) -> bool:
         """Compare the history with the migrations; False says that checksums were not compared."""
         return await self._manager.validate()
+
+    async def verify(self, *, thorough: bool = False) -> Verification:
+        """Try every migration in memory; the database is not opened."""
+        return await self._manager.verify(thorough=thorough)
 
     async def plan_down(self, target: int) -> Plan:
         """Return what `migrate_down` would do now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -115,8 +116,8 @@ class Trial:
             return error.sentence()
         return ""
 
-    async def migration(self, entry: Entry) -> Findings:
-        """Apply a migration, and try before that all that may happen to it."""
+    async def migration(self, entry: Entry, *, interrupt: bool) -> Findings:
+        """Apply a migration, and try before that what may happen to it."""
         found = Findings()
         before = await self._state()
         if failure := await self.step(entry, Direction.UP):
@@ -126,30 +127,30 @@ class Trial:
         if entry.migration.transaction:
             after = await self._state()
             if entry.reversible:
-                await self._there_and_back(entry, before, after, found)
-            await self._interrupted(entry, Direction.UP, before, after, found)
+                undone = await self._there_and_back(entry, before, after, found)
+                if undone and interrupt:
+                    await self._interrupted(entry, Direction.DOWN, after, undone, found)
+            if interrupt:
+                await self._interrupted(entry, Direction.UP, before, after, found)
             await self.restore(after.image)
         return found
 
     async def _there_and_back(
         self, entry: Entry, before: State, after: State, found: Findings
-    ) -> None:
+    ) -> State | None:
         if failure := await self.step(entry, Direction.DOWN):
             found.problems.append(failure)
-            return
+            return None
         back = await self._state()
         if unlike := _unlike(before.schema, back.schema):
             found.problems.append(f"down does not restore the schema: {unlike}")
-        for table, kept in _changed_rows(before, after, back):
-            if kept:
-                found.problems.append(f"down changes the rows of table {table}, which up had kept")
-            else:
-                found.notes.append(f"down does not bring back the rows of table {table}")
+        for can_be_restored, told in _other_rows(before, after, back):
+            (found.problems if can_be_restored else found.notes).append(told)
         if failure := await self.step(entry, Direction.UP):
             found.problems.append(f"up again after its down: {failure}")
         elif unlike := _unlike(after.schema, await self._pool.ask(read_schema)):
             found.problems.append(f"up again after its down makes another schema: {unlike}")
-        await self._interrupted(entry, Direction.DOWN, after, back, found)
+        return back
 
     async def _interrupted(
         self, entry: Entry, direction: Direction, start: State, end: State, found: Findings
@@ -293,13 +294,19 @@ def _counts(state: State) -> dict[str, int]:
     return {name: len(table.rows) for name, table in state.rows.items()}
 
 
-def _changed_rows(before: State, after: State, back: State) -> Iterator[tuple[str, bool]]:
-    """Yield the tables whose rows did not come back, and whether up had kept what is lost."""
-    for name in before.rows.keys() & back.rows.keys():
-        was, now = before.rows[name], back.rows[name]
+def _other_rows(before: State, after: State, back: State) -> Iterator[tuple[bool, str]]:
+    """Say which rows a down did not restore, and whether it could: not what its up took away."""
+    for name in sorted(before.rows.keys() & back.rows.keys()):
+        was, now, between = before.rows[name], back.rows[name], after.rows.get(name, Rows((), ()))
         columns = was.like(now)
-        if was.of(columns) != now.of(columns):
-            between = after.rows.get(name, Rows((), ()))
-            kept = [c for c in columns if c in between.columns]
-            same = between.of(kept) == was.of(kept)
-            yield name, bool(kept) and same and was.of(kept) != now.of(kept)
+        if was.of(columns) == now.of(columns):
+            continue
+        kept = [column for column in columns if column in between.columns]
+        survivors = Counter(was.of(kept)) & Counter(between.of(kept))
+        more = len(now.rows) - len(was.rows)
+        if lost := (survivors - Counter(now.of(kept))).total():
+            yield True, f"down loses or changes {lost} row(s) of table {name} that up had kept"
+        elif more > 0:
+            yield True, f"down leaves {more} row(s) in table {name} that up had added"
+        else:
+            yield False, f"down does not bring back what up changed in the rows of table {name}"

@@ -96,8 +96,8 @@ async def verify(
 
     Up and down again leaves the schema and the rows as they were, up once more gives the same
     schema, down to 0 leaves nothing, and a statement that is interrupted leaves everything as it
-    was before the migration. A statement is interrupted at some moments, or `thorough` at each step
-    of SQLite's machine. Rows that an up takes away, a down need not bring back.
+    was before the migration: at some moments, with rows; `thorough` at each step of SQLite's
+    machine, and without rows, too. Rows that an up takes away, a down need not bring back.
 
     What fails with made-up rows alone is a problem; then it goes on without them. A migration that
     fails on empty tables ends it. One outside a transaction is only applied. `setup` prepares each
@@ -107,7 +107,7 @@ async def verify(
     pool = partial(SingleConnectionPool, ":memory:", setup=setup)
     trial = partial(Trial, statement_timeout=statement_timeout, thorough=thorough)
     async with pool() as bare, pool() as full:
-        proof = _Proof(trial(bare), trial(full))
+        proof = _Proof(trial(bare), trial(full), thorough=thorough)
         left = list(catalogue.entries.values())
         while left:
             if on_step is not None:
@@ -122,25 +122,23 @@ async def verify(
 class _Proof:
     """What was found so far, on tables `bare` of rows and on `full` ones."""
 
-    def __init__(self, bare: Trial, full: Trial) -> None:
+    def __init__(self, bare: Trial, full: Trial, *, thorough: bool) -> None:
         self._bare = bare
         self._full = full
+        self._thorough = thorough
         self._found: dict[Entry, tuple[Findings, Findings]] = {}
         self._problems: dict[str, None] = {}
         self._unseeded: dict[str, str] = {}
 
     async def hold(self, entry: Entry) -> bool:
         """Try a migration on both databases; answers whether it can be applied at all."""
-        bare = await self._bare.migration(entry)
-        full = Findings()
+        self._unseeded |= await self._full.seed()
+        full = await self._full.migration(entry, interrupt=True)
+        bare = await self._bare.migration(entry, interrupt=self._thorough or not full.applied)
         self._found[entry] = bare, full
-        if bare.applied:
-            self._unseeded |= await self._full.seed()
-            full = await self._full.migration(entry)
-            self._found[entry] = bare, full
-            if not full.applied:
-                full.notes.append("went on without rows")
-                await self._full.restore(await self._bare.image())
+        if bare.applied and not full.applied:
+            full.notes.append("went on without rows")
+            await self._full.restore(await self._bare.image())
         return bare.applied
 
     async def undo(self) -> None:
