@@ -48,20 +48,25 @@ def seed(schema: Schema, before: Schema | None = None, rows: int = ROWS) -> Prog
     references: dict[str, list[Any]] = {}
     for name in tables:
         references[name] = yield Query(KEYS, (name,))
-    unseeded: dict[str, str] = {}
-    for name in _parents_first(references):
-        table = tables[name]
+    refused: dict[Object, str] = {}
+    for table in [tables[name] for name in _parents_first(references)]:
         if table not in known or (yield from _is_empty(table)):
-            keys = yield from _keys(name, references)
-            made_up = _MadeUp(table, (yield Query(COLUMNS, (name,))), keys)
-            refusal = yield from made_up.offered(rows)
-            if refusal and (yield from _is_empty(table)):
-                unseeded[table.name] = refusal
-    return unseeded
+            refused[table] = yield from _seed(table, references, rows)
+    for table in [table for table, refusal in refused.items() if refusal]:
+        refused[table] = yield from _seed(table, references, rows)  # a cycle may be closed now
+    return {table.name: refusal for table, refusal in refused.items() if refusal}
 
 
 def _is_empty(table: Object) -> Program[bool]:
     return not (yield Query(f"SELECT 1 FROM main.{quoted_name(table.name)} LIMIT 1"))
+
+
+def _seed(table: Object, references: Mapping[str, Iterable[Any]], rows: int) -> Program[str]:
+    """Add rows to a table; answers why it stays empty, if it does."""
+    keys = yield from _keys(table.owner, references)
+    made_up = _MadeUp(table, (yield Query(COLUMNS, (table.name,))), keys)
+    refusal = yield from made_up.offered(rows)
+    return refusal if refusal and (yield from _is_empty(table)) else ""
 
 
 def _parents_first(references: Mapping[str, Iterable[Any]]) -> list[str]:
