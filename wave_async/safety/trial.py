@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import inf
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,8 @@ from wave_async.database.requests import (
     BeginWrite,
     Call,
     Execute,
+    Guard,
+    Look,
     Program,
     Query,
     Request,
@@ -216,6 +219,8 @@ class _Interrupter:
             except StopIteration as stop:
                 return cast(T, stop.value)
             self._see(request)
+            if isinstance(request, Guard):
+                request = replace(request, look=partial(self._see_inside, request.look))
             try:
                 answer, resume = (yield request), program.send
             except BaseException as error:  # noqa: BLE001 - the program decides what follows
@@ -227,6 +232,13 @@ class _Interrupter:
         elif isinstance(request, Rollback) or request == Execute("COMMIT"):
             self._inside = False
         self._armed = self._inside and isinstance(request, Execute | Call)
+        self._at = self._at[0] + 1, 0
+
+    def _see_inside(self, look: Look, sql: str) -> Program[None]:
+        """Count a statement of a function, too, but not what the engine looks up before it."""
+        armed, self._armed = self._armed, False
+        yield from look(sql)
+        self._armed = armed
         self._at = self._at[0] + 1, 0
 
 

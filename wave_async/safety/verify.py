@@ -142,14 +142,15 @@ class _Proof:
         return bare.applied
 
     async def undo(self) -> None:
-        """Roll everything back, newest first, down to 0 or to what has no way down."""
+        """Roll everything back, newest first, down to 0 or to what has no proven way down."""
         self._unseeded |= await self._full.seed()
         for number, trial in enumerate((self._bare, self._full)):
             for entry in reversed(self._found):
-                if not entry.reversible:
+                problems = self._found[entry][number].problems
+                if problems or not entry.reversible:
                     break
                 if failure := await trial.step(entry, Direction.DOWN):
-                    self._found[entry][number].problems.append(failure)
+                    problems.append(failure)
                     break
             else:
                 if left := await trial.leftovers():
