@@ -41,7 +41,6 @@ from wave_async.errors import (
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
-    RehearsalFailed,
     SchemaDrifted,
     SnapshotFailed,
     SnapshotNotFound,

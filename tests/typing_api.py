@@ -10,15 +10,21 @@ from typing import assert_never, assert_type
 
 from wave_async import (
     AppliedMigration,
+    Difference,
     Direction,
+    Effect,
     Event,
     LogEntry,
+    Loss,
     Migration,
     MigrationConfig,
     MigrationManager,
     MigrationRunner,
     MigrationStatus,
     Plan,
+    Preview,
+    Rehearsal,
+    RowChange,
     RowCount,
     SingleConnectionPool,
     Snapshot,
@@ -31,6 +37,9 @@ from wave_async import (
     StepFinished,
     StepStarted,
     Undone,
+    Validation,
+    Verification,
+    Verified,
     WaitingForLock,
     WaveError,
     errors,
@@ -107,7 +116,20 @@ async def manage(path: Path) -> None:
         assert_type(await manager.current_version(), int)
         assert_type(await manager.applied(), tuple[AppliedMigration, ...])
         assert_type(await manager.pending(), tuple[MigrationStatus, ...])
-        assert_type(await manager.validate(), bool)
+        assert_type(await manager.validate(), Validation)
+        verification = await manager.verify(thorough=True)
+        assert_type(verification, Verification)
+        assert_type(verification.ok, bool)
+        assert_type(verification.migrations, tuple[Verified, ...])
+        assert_type(await manager.preview_up(), Preview)
+        assert_type((await manager.preview_down(1)).effects, tuple[Effect, ...])
+        assert_type((await manager.preview_down(1)).losses, tuple[Loss, ...])
+        assert_type(await manager.rehearse_up(schema_only=True), Rehearsal)
+        assert_type((await manager.rehearse_down(1, directory="/tmp")).rows, tuple[RowChange, ...])
+        assert_type(await manager.baseline(1), tuple[Step, ...])
+        assert_type(await manager.repair([2], force=True), tuple[Step, ...])
+        assert_type(await manager.log(), tuple[LogEntry, ...])
+        assert_type((await manager.validate(strict=True)).foreign, tuple[Difference, ...])
         assert_type(await manager.plan_up(), Plan)
         assert_type(await manager.plan_down(1), Plan)
         assert_type(await manager.migrate_up(2), Plan)
@@ -152,8 +174,9 @@ async def run() -> None:
             assert_type(runner, MigrationRunner)
             assert_type(runner.database, str)
             assert_type(await runner.status(), Status)
-            assert_type(await runner.validate(), bool)
-            assert_type(await runner.plan_down(1), Plan)
+            assert_type(await runner.validate(), Validation)
+            assert_type(await runner.verify(), Verification)
+            assert_type(await runner.preview_down(1), Preview)
             assert_type(await runner.migrate_up(), Plan)
             assert_type(await runner.migrate_down(1), Plan)
             assert_type(await runner.force_mark_applied(2), tuple[Step, ...])

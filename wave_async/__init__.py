@@ -6,25 +6,35 @@ from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.rebuild import rebuild_table
 from wave_async.errors import WaveError
 from wave_async.manager import MigrationManager
+from wave_async.model.difference import Difference
+from wave_async.model.effects import Effect, Loss, Preview
 from wave_async.model.events import Event, SnapshotTaken, StepFinished, StepStarted, WaitingForLock
 from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
-from wave_async.model.plan import MigrationStatus, Plan, State, Status
+from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
+from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.runner import MigrationRunner
 from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
+from wave_async.safety.verify import Verification, Verified
 from wave_async.sources.load import load_migrations
 from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 __all__ = [
     "AppliedMigration",
+    "Difference",
     "Direction",
+    "Effect",
     "Event",
     "LogEntry",
+    "Loss",
     "Migration",
     "MigrationConfig",
     "MigrationManager",
     "MigrationRunner",
     "MigrationStatus",
     "Plan",
+    "Preview",
+    "Rehearsal",
+    "RowChange",
     "RowCount",
     "SingleConnectionPool",
     "Snapshot",
@@ -37,6 +47,9 @@ __all__ = [
     "StepFinished",
     "StepStarted",
     "Undone",
+    "Validation",
+    "Verification",
+    "Verified",
     "WaitingForLock",
     "WaveError",
     "errors",

@@ -608,6 +608,19 @@ def _log_document(entry: LogEntry) -> dict[str, Any]:
     return {**asdict(entry), "started_at": _utc(entry.started_at)}
 
 
+@command
+@click.option("--thorough", is_flag=True, help="Interrupt at every moment; takes long.")
+async def verify(options: Options, *, as_json: bool, thorough: bool) -> int:
+    """Try every migration in memory: up, down, up again, and interrupted."""
+    async with options.runner() as runner:
+        found = await runner.verify(thorough=thorough)
+    if as_json:
+        _print_json({"ok": found.ok, "interrupts": found.interrupts, **asdict(found)})
+    else:
+        print("\n".join(found.lines()))
+    return 0 if found.ok else 1
+
+
 def _status_lines(status: Status) -> Iterable[str]:
     yield f"Current schema version: {status.current_version}"
     yield ""

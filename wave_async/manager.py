@@ -64,6 +64,7 @@ from wave_async.safety.snapshots import (
     Snapshots,
     Undone,
 )
+from wave_async.safety.verify import Verification, verify
 
 logger = logging.getLogger("wave_async")
 
@@ -206,6 +207,19 @@ class MigrationManager:
         if drift:
             raise ValidationFailed((SchemaDrifted(drift),))
         return Validation(compared=True, foreign=foreign, unproven=unproven)
+
+    async def verify(self, *, thorough: bool = False) -> Verification:
+        """Try every migration in memory: there and back, with and without rows, interrupted.
+
+        The database is not opened. `thorough` interrupts at every moment, not at some. What fails
+        is no error but a problem of the answer.
+        """
+        return await verify(
+            await self._proven(),
+            setup=self.pool.setup,
+            thorough=thorough,
+            statement_timeout=self._statement_timeout,
+        )
 
     async def migrate_up(self, target: int | None = None) -> Plan:
         """Apply what is pending up to `target` (None: the newest version), lowest first.

@@ -19,6 +19,7 @@ from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
 from wave_async.model.rehearsal import Rehearsal
 from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
+from wave_async.safety.verify import Verification
 
 
 class MigrationRunner:
@@ -82,6 +83,10 @@ class MigrationRunner:
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first."""
         return await self._manager.log()
+
+    async def verify(self, *, thorough: bool = False) -> Verification:
+        """Try every migration in memory; the database is not opened."""
+        return await self._manager.verify(thorough=thorough)
 
     async def validate(self, *, strict: bool = False) -> Validation:
         """Compare the history with the migrations, and the schema with what they make."""

@@ -117,11 +117,13 @@ def _children(table: str) -> Program[dict[str, int]]:
         if pairs[0][1] is None:
             key = yield Query(PRIMARY_KEY, (table,))
             pairs = [(column, name) for (column, _), (name,) in zip(pairs, key, strict=False)]
-        same = " AND ".join(f"p.{quoted(to)} = c.{quoted(column)}" for column, to in pairs)
+        same = " AND ".join(
+            f"p.{quoted_name(to)} = c.{quoted_name(column)}" for column, to in pairs
+        )
         try:
             ((count,),) = yield Query(
-                f"SELECT count(*) FROM main.{quoted(child)} c"
-                f" WHERE EXISTS (SELECT 1 FROM main.{quoted(table)} p WHERE {same})"
+                f"SELECT count(*) FROM main.{quoted_name(child)} c"
+                f" WHERE EXISTS (SELECT 1 FROM main.{quoted_name(table)} p WHERE {same})"
             )
         except sqlite3.OperationalError:  # a key that fits no column; DROP TABLE overlooks it
             continue
@@ -130,6 +132,6 @@ def _children(table: str) -> Program[dict[str, int]]:
     return found
 
 
-def quoted(name: str) -> str:
-    """Return a name as SQL."""
+def quoted_name(name: str) -> str:
+    """Quote the name of a table or a column."""
     return '"' + name.replace('"', '""') + '"'

@@ -8,6 +8,7 @@ a test by hand) decides how a request is served. A cancelled run arrives as
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -135,3 +136,11 @@ Program = Generator[Request, Any, T]
 
 Look = Callable[[str], Program[None]]
 """Looks at a statement's text before it runs, and may refuse it."""
+
+
+def attempt(request: Request) -> Program[Any]:
+    """Answer what a request answers, or the error that SQLite met, as a value."""
+    try:
+        return (yield request)
+    except sqlite3.Error as error:
+        return error

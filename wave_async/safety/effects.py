@@ -90,8 +90,8 @@ def _counted(loss: Loss, columns: Columns) -> Program[Loss]:
     there = columns.get(loss.table)
     if there is None or (loss.column and loss.column not in there):
         return loss  # a step before made it
-    what = keys.quoted(loss.column) if loss.column else "*"
-    ((rows,),) = yield Query(f"SELECT count({what}) FROM main.{keys.quoted(loss.table)}")
+    what = keys.quoted_name(loss.column) if loss.column else "*"
+    ((rows,),) = yield Query(f"SELECT count({what}) FROM main.{keys.quoted_name(loss.table)}")
     return replace(loss, rows=rows)
 
 

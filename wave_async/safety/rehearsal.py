@@ -154,7 +154,7 @@ def _facts() -> Program[Facts]:
     schema = yield from read_schema()
     rows: dict[str, int] = {}
     for table in (o.name for o in schema.objects if o.type == "table"):
-        ((rows[table],),) = yield Query(f"SELECT count(*) FROM main.{keys.quoted(table)}")
+        ((rows[table],),) = yield Query(f"SELECT count(*) FROM main.{keys.quoted_name(table)}")
     return Facts(schema, rows, (yield from keys.violations()))
 
 
