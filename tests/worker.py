@@ -13,7 +13,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -25,6 +25,7 @@ from wave_async import (
     MigrationManager,
     Plan,
     SingleConnectionPool,
+    SnapshotPolicy,
     migrate_on_startup,
 )
 
@@ -81,10 +82,27 @@ async def migrate(
         return await MigrationManager(pool, migrations).migrate_up(target)
 
 
+async def undo(manager: MigrationManager) -> Plan:
+    """Restore the newest snapshot."""
+    await manager.undo()
+    return Plan(Direction.DOWN)
+
+
+GUARDED: dict[str, Callable[[MigrationManager], Awaitable[Plan]]] = {
+    "guarded up": MigrationManager.migrate_up,
+    "guarded down": lambda manager: manager.migrate_down(10),
+    "undo": undo,
+}
+"""What is done with snapshots."""
+
+
 async def act(action: str, path: str, migrations: Sequence[Migration]) -> Plan:
     """Do once what the worker was started for."""
     async with SingleConnectionPool(path) as pool:
-        manager = MigrationManager(pool, migrations)
+        policy = SnapshotPolicy(always=True) if action in GUARDED else None
+        manager = MigrationManager(pool, migrations, snapshots=policy)
+        if policy is not None:
+            return await GUARDED[action](manager)
         match action:
             case "up":
                 return await manager.migrate_up()

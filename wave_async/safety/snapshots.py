@@ -16,6 +16,7 @@ from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 from wave_async.database import files, history
 from wave_async.database.question import Setup
@@ -245,13 +246,11 @@ class Snapshots:
         yield Call(restoration.run)
         with suppress(OSError):
             self.prune()
-        return Undone(snapshot, restoration.replaced)
+        return Undone(snapshot, cast(Snapshot, restoration.replaced))
 
 
 class _Restoration:
     """One run of `undo` on the connection's thread."""
-
-    replaced: Snapshot
 
     def __init__(
         self, snapshots: Snapshots, snapshot: Snapshot, patience: float, carry: Carry | None
@@ -261,7 +260,7 @@ class _Restoration:
         self._opened = partial(opened, setup=snapshots.setup)
         self._patience = patience
         self._carry = carry
-        self._locked = False
+        self.replaced: Snapshot | None = None
 
     def run(self, live: EngineConnection) -> None:
         with (
@@ -272,7 +271,12 @@ class _Restoration:
             self._deadline = monotonic() + self._patience
             step = partial(self._step, place / COPY, live.raise_if_cancelled)
             # After one page the lock is ours, and nothing is final yet.
-            new.backup(live, pages=1, progress=step, sleep=POLL)
+            try:
+                new.backup(live, pages=1, progress=step, sleep=POLL)
+            except BaseException:
+                if self.replaced is not None:
+                    self.replaced.path.unlink(missing_ok=True)
+                raise
 
     def _whole_copy(self, place: Path, check: Check) -> Path:
         """Copy the snapshot to a private place, where others may not damage it any more."""
@@ -302,8 +306,7 @@ class _Restoration:
         if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             if monotonic() >= self._deadline:  # SQLite itself would try for ever
                 raise DatabaseLocked(self._patience)
-        elif not self._locked:
-            self._locked = True
+        elif self.replaced is None:
             with self._opened(self._snapshots.database, read_only=True) as old:
                 # Not verified: damage is a reason to undo.
                 self.replaced = self._snapshots.take(old, check, verify=False)
