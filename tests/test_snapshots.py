@@ -129,22 +129,15 @@ async def test_a_rollback_takes_one_first(at_three: MigrationManager, path: Path
 async def test_an_up_takes_one_when_it_destroys_or_when_told(
     pool: SingleConnectionPool, path: Path
 ) -> None:
-    """What decides is given the migrations that are left; nobody asked, none is taken."""
-    asked: list[list[int]] = []
-
-    def destroys(migrations: Any) -> bool:
-        asked.append([migration.version for migration in migrations])
-        return 3 in asked[-1]
-
-    await MigrationManager(pool, THREE).migrate_up(1)
-    await guarded(pool, destroys=destroys).migrate_up(2)
+    """What drops a table of the database destroys; what only adds takes none."""
+    migrations = [*THREE, Migration(4, "Drop t2", "DROP TABLE t2"), Migration(5, "Nothing", "")]
+    await guarded(pool, migrations).migrate_up(3)
     assert [] == taken(path)
-    await guarded(pool, destroys=destroys).migrate_up()
-    assert [2] == versions(taken(path))
-    await guarded(pool, [*THREE, Migration(4, "Nothing", "")], always=True).migrate_up()
+    await guarded(pool, migrations).migrate_up(4)
+    assert [3] == versions(taken(path))
+    await guarded(pool, migrations, always=True).migrate_up()
 
-    assert [2, 3] == versions(taken(path))
-    assert [[2], [3]] == asked
+    assert [3, 4] == versions(taken(path))
 
 
 async def test_nothing_to_do_takes_none(at_three: MigrationManager, path: Path) -> None:
@@ -315,7 +308,7 @@ async def test_undo(at_three: MigrationManager, pool: SingleConnectionPool, path
     await at_three.migrate_down(1)
     after = content(path)
     snapshot, rows = await at_three.plan_undo()
-    assert [("t2", None, 1), ("t3", None, 1)] == [(r.table, r.now, r.then) for r in rows]
+    assert [("t2", None, 1), ("t3", None, 1)] == [(r.table, r.after, r.before) for r in rows]
 
     done = await at_three.undo()
     assert (snapshot, 1) == (done.restored, done.replaced.version)

@@ -25,7 +25,6 @@ from wave_async import (
     Preview,
     Rehearsal,
     RowChange,
-    RowCount,
     SingleConnectionPool,
     Snapshot,
     SnapshotPolicy,
@@ -105,7 +104,7 @@ async def manage(path: Path) -> None:
             statement_timeout=2.5,
             allow_out_of_order=True,
             on_event=listen,
-            snapshots=SnapshotPolicy(always=True, directory=path, keep=3, destroys=bool),
+            snapshots=SnapshotPolicy(always=True, directory=path, keep=3),
         )
         status = await manager.status()
         assert_type(status, Status)
@@ -140,7 +139,7 @@ async def manage(path: Path) -> None:
         async with pool.acquire() as connection, connection.execute("SELECT 1") as cursor:
             await cursor.fetchall()
         assert_type(await manager.snapshots(), tuple[Snapshot, ...])
-        assert_type(await manager.plan_undo(), tuple[Snapshot, tuple[RowCount, ...]])
+        assert_type(await manager.plan_undo(), tuple[Snapshot, tuple[RowChange, ...]])
         undone = await manager.undo("state-v2-20260203T151429000000Z-0123456789ab.db")
         assert_type(undone, Undone)
         assert_type(undone.replaced.path, Path)

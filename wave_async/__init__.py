@@ -13,7 +13,7 @@ from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Mi
 from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
 from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.runner import MigrationRunner
-from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
+from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
 from wave_async.safety.verify import Verification, Verified
 from wave_async.sources.load import load_migrations
 from wave_async.startup import StartupReport, lifespan, migrate_on_startup
@@ -35,7 +35,6 @@ __all__ = [
     "Preview",
     "Rehearsal",
     "RowChange",
-    "RowCount",
     "SingleConnectionPool",
     "Snapshot",
     "SnapshotPolicy",

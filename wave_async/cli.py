@@ -48,9 +48,9 @@ from wave_async.model.effects import Effect, Preview
 from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
-from wave_async.model.rehearsal import Rehearsal
+from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.runner import MigrationRunner
-from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy
+from wave_async.safety.snapshots import Snapshot, SnapshotPolicy
 from wave_async.sources.load import load_migrations
 from wave_async.sources.settings import read_settings, resolve_setup
 
@@ -663,7 +663,7 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
     }
 
 
-def _undo_lines(snapshot: Snapshot, rows: Iterable[RowCount]) -> Iterable[str]:
+def _undo_lines(snapshot: Snapshot, rows: Iterable[RowChange]) -> Iterable[str]:
     yield (
         f"WARNING: Restoring version {snapshot.version}, {_taken(snapshot)}. "
         "What was written since will be replaced."
@@ -671,7 +671,7 @@ def _undo_lines(snapshot: Snapshot, rows: Iterable[RowCount]) -> Iterable[str]:
     for row in rows:
         now, then = (
             "no such table" if count is None else f"{count:,} row(s)"
-            for count in (row.now, row.then)
+            for count in (row.after, row.before)
         )
         yield f"  {printable(row.table)}: {now} now, {then} in the snapshot"
 

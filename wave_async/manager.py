@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from math import inf
+from time import time
 from typing import Any, cast
 
 from wave_async.database import history, log
@@ -51,14 +52,13 @@ from wave_async.model.migration import (
     Step,
 )
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validation
-from wave_async.model.rehearsal import Rehearsal
+from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.model.schema import Schema
 from wave_async.model.script import parse
 from wave_async.safety.effects import counted, effects
 from wave_async.safety.rehearsal import Stopwatch, rehearse, stage
 from wave_async.safety.snapshots import (
     Precaution,
-    RowCount,
     Snapshot,
     SnapshotPolicy,
     Snapshots,
@@ -123,6 +123,7 @@ class MigrationManager:
         )
         self._on_event = on_event
         self._snapshots = snapshots
+        self._harmful: frozenset[int] = frozenset()
         self._built: Catalogue | None = None
         self._reading = asyncio.Lock()
         self._read_all = False
@@ -236,6 +237,8 @@ class MigrationManager:
         `DatabaseLocked`.
         """
         catalogue = await self._proven()
+        if self._snapshots and not self._snapshots.always:
+            self._harmful = _harmful(await self.preview_up(target))
         try:
             return await self._migrate_up(catalogue, target, adopt=True)
         except _Untracked:
@@ -404,14 +407,14 @@ class MigrationManager:
         """Return the snapshots of the database, newest first."""
         return await asyncio.to_thread(self._shelf().listed)
 
-    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowChange, ...]]:
         """Return what `undo` would restore, and the tables that have other numbers of rows now.
 
         Raises `SnapshotNotFound` and `SnapshotUnusable`.
         """
         shelf = self._shelf()
         snapshot = await asyncio.to_thread(shelf.find, name)
-        counted: list[tuple[RowCount, ...]] = []
+        counted: list[tuple[RowChange, ...]] = []
 
         def program() -> Program[None]:
             yield Call(lambda live: counted.append(shelf.rows_since(snapshot, live)))
@@ -429,7 +432,9 @@ class MigrationManager:
         """
         shelf = self._shelf()
         snapshot = await asyncio.to_thread(shelf.find, name)
-        return cast(Undone, await self._run(partial(shelf.undo, snapshot, self._lock_timeout)))
+        carry = partial(self._log.carry_over, time(), snapshot.version)
+        program = partial(shelf.undo, snapshot, self._lock_timeout, carry)
+        return cast(Undone, await self._run(program))
 
     def _shelf(self) -> Snapshots:
         if self.pool.path == MEMORY:
@@ -442,7 +447,7 @@ class MigrationManager:
         walk = Walk(direction, choose, self._lock_timeout, self._log)
         if self._snapshots is None or self.pool.path == MEMORY:
             return walk.program
-        return Precaution(self._shelf(), walk).program
+        return Precaution(self._shelf(), walk, self._harmful).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -557,6 +562,11 @@ def _read() -> Program[History]:
 
 def _steps(direction: Direction, entries: Iterable[Entry]) -> tuple[Step, ...]:
     return tuple(entry.step(direction) for entry in entries)
+
+
+def _harmful(preview: Preview) -> frozenset[int]:
+    """Return the versions that destroy something, or may."""
+    return frozenset(e.step.version for e in preview.effects if e.losses or e.unknown)
 
 
 def _plan(direction: Direction, entries: Iterable[Entry], adopted: Iterable[Entry] = ()) -> Plan:

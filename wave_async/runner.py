@@ -17,8 +17,8 @@ from wave_async.model.effects import Preview
 from wave_async.model.events import Event
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
-from wave_async.model.rehearsal import Rehearsal
-from wave_async.safety.snapshots import RowCount, Snapshot, SnapshotPolicy, Undone
+from wave_async.model.rehearsal import Rehearsal, RowChange
+from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
 from wave_async.safety.verify import Verification
 
 
@@ -139,7 +139,7 @@ class MigrationRunner:
         """Return the snapshots of the database, newest first."""
         return await self._manager.snapshots()
 
-    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowCount, ...]]:
+    async def plan_undo(self, name: str | None = None) -> tuple[Snapshot, tuple[RowChange, ...]]:
         """Return what `undo` would restore, and the tables that have other numbers of rows now."""
         self._config.require_enabled()
         return await self._manager.recovering(partial(self._manager.plan_undo, name))

@@ -9,6 +9,7 @@ import os
 import socket
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -75,6 +76,20 @@ class Log:
             return
         finally:
             yield Rollback()
+
+    def carry_over(
+        self, started: float, version: int, old: sqlite3.Connection, new: sqlite3.Connection
+    ) -> None:
+        """Give a database that replaces another one its log, and the row of the undo."""
+        if not self.on:
+            return
+        with suppress(sqlite3.Error):
+            rows = old.execute(READ).fetchall()
+            new.execute(f"DROP TABLE IF EXISTS main.{TABLE}")
+            new.execute(CREATE)
+            new.executemany(APPEND, rows)
+        with suppress(sqlite3.Error):
+            new.execute(APPEND, _row(Action.UNDO, version, None, started, DONE))
 
 
 OFF = Log(on=False)

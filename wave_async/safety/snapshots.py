@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from typing import cast
 from wave_async.database import files, history
 from wave_async.database.question import Setup
 from wave_async.database.requests import Call, Program, Report, SwitchToWal
+from wave_async.database.schema import READ
 from wave_async.database.session import POLL, EngineConnection
 from wave_async.database.walk import Walk
 from wave_async.errors import (
@@ -30,7 +31,9 @@ from wave_async.errors import (
     SnapshotUnusable,
 )
 from wave_async.model.events import SnapshotTaken
-from wave_async.model.migration import Direction, Migration, Step
+from wave_async.model.migration import Direction, Step
+from wave_async.model.rehearsal import RowChange
+from wave_async.model.schema import Object, Schema
 from wave_async.safety.copies import (
     Check,
     copy_database,
@@ -52,26 +55,20 @@ _NAME = re.compile(r"(.+)-v(\d+)-(\d{8}T\d{12}Z)-([0-9a-f]{12})\.db", re.DOTALL)
 _TABLES = f"""SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
     AND lower(name) NOT IN ('{history.TABLE}', '{history.TABLE}_log')"""
-_SCHEMA = "SELECT type, name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL ORDER BY 1, 2"
-
-
-def _harmless(_: Sequence[Migration]) -> bool:
-    return False
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotPolicy:
     """When snapshots are taken, where they are, and how many are kept.
 
-    One is taken before a rollback and before an up whose migrations `destroys` finds harmful;
-    `always` takes one before any other up, too. `directory` is `.wave/snapshots` beside the
-    database if not given. Of each database the newest `keep` stay.
+    One is taken before a rollback and before an up that destroys something; `always` takes one
+    before any other up, too. `directory` is `.wave/snapshots` beside the database if not given. Of
+    each database the newest `keep` stay.
     """
 
     always: bool = False
     directory: str | os.PathLike[str] | None = None
     keep: int = 5
-    destroys: Callable[[Sequence[Migration]], bool] = _harmless
 
     def __post_init__(self) -> None:
         if self.keep < 1:
@@ -104,15 +101,6 @@ class Snapshot:
     def name(self) -> str:
         """The name by which it is restored."""
         return self.path.name
-
-
-@dataclass(frozen=True, slots=True)
-class RowCount:
-    """The rows of a table `now` and `then`, when a snapshot was taken; None: no such table."""
-
-    table: str
-    now: int | None
-    then: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +202,7 @@ class Snapshots:
         """Whether a run that goes on has taken one, and has brought the database to a version."""
         return any(s.version != version and _is_held(s.path) for s in self.listed())
 
-    def rows_since(self, snapshot: Snapshot, live: EngineConnection) -> tuple[RowCount, ...]:
+    def rows_since(self, snapshot: Snapshot, live: EngineConnection) -> tuple[RowChange, ...]:
         """Return the tables whose rows are not as many as they were.
 
         Raises `SnapshotUnusable`.
@@ -226,7 +214,7 @@ class Snapshots:
             raise SnapshotUnusable(str(snapshot.path), str(error)) from error
         now = _counts(live)
         return tuple(
-            RowCount(table, now.get(table), then.get(table))
+            RowChange(table, then.get(table), now.get(table))
             for table in sorted({*now, *then})
             if now.get(table) != then.get(table)
         )
@@ -321,12 +309,14 @@ class Precaution:
     """The snapshot of one run, taken under the lock of its first step.
 
     As long as the run goes on its file is locked: so of many workers that start at once the first
-    alone takes one. A run that has changed nothing leaves none behind.
+    alone takes one. A run that has changed nothing leaves none behind. `harmful` are the versions
+    that destroy something on the way up.
     """
 
-    def __init__(self, snapshots: Snapshots, walk: Walk) -> None:
+    def __init__(self, snapshots: Snapshots, walk: Walk, harmful: Collection[int] = ()) -> None:
         self._snapshots = snapshots
         self._walk = walk
+        self._harmful = harmful
         self._taken: Snapshot | None = None
         self._lock: int | None = None
         walk.before_first = self._take
@@ -339,8 +329,9 @@ class Precaution:
             self._end()
 
     def _take(self) -> Program[None]:
-        policy, walk = self._snapshots.policy, self._walk
-        if policy.always or walk.direction is Direction.DOWN or policy.destroys(walk.left):
+        walk = self._walk
+        harmful = any(migration.version in self._harmful for migration in walk.left)
+        if harmful or self._snapshots.policy.always or walk.direction is Direction.DOWN:
             yield Call(self._take_beside)
         if self._taken is not None:
             yield Report(SnapshotTaken(str(self._taken.path)))
@@ -387,8 +378,8 @@ def newest_version(connection: EngineConnection) -> int:
 
 
 def fingerprint(connection: EngineConnection) -> str:
-    """Return the SHA-256 of what a schema says."""
-    return sha256(repr(connection.execute(_SCHEMA).fetchall()).encode()).hexdigest()
+    """Return the fingerprint of a schema."""
+    return Schema.of(Object(*row) for row in connection.execute(READ)).fingerprint
 
 
 def _counts(connection: EngineConnection) -> dict[str, int]:
