@@ -460,6 +460,36 @@ async def test_a_task_that_was_left_behind(pool: SingleConnectionPool, *, fails:
     assert [(2 if fails else 3,)] == await rows(pool, "SELECT count(*) FROM t")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_task_that_goes_on_after_its_function_writes_nothing(
+    pool: SingleConnectionPool, *, fails: bool
+) -> None:
+    """Neither the connection nor a cursor of it outlives the function that they were lent to."""
+    left: list[asyncio.Task[Any]] = []
+    over = asyncio.Event()
+
+    async def work(db: Any) -> None:
+        cursor = await db.cursor()
+
+        async def insert(execute: Any) -> None:
+            await over.wait()
+            await execute("INSERT INTO t VALUES (9)")
+
+        left.extend(asyncio.create_task(insert(x.execute)) for x in (db, cursor))
+        if fails:
+            raise LookupError
+
+    if fails:
+        await failure(pool, work)
+    else:
+        await manager(pool, work).migrate_up()
+    over.set()
+    await asyncio.wait(left)
+
+    assert [ValueError, ValueError] == [type(task.exception()) for task in left]
+    assert [(2,)] == await rows(pool, "SELECT count(*) FROM t")
+
+
 @KINDS
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_a_function_sets_on_the_connection_is_taken_back(
