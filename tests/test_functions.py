@@ -232,7 +232,6 @@ REFUSED: dict[str, tuple[list[Action], str]] = {
     "COMMIT": (["COMMIT"], OWN),
     "SAVEPOINT": (["SAVEPOINT s"], OWN),
     "executescript": ([lambda db: db.executescript("SELECT 1; COMMIT")], OWN),
-    "set_authorizer": ([without_authorizer, "COMMIT"], OWN),
     "pragma": (["PRAGMA foreign_keys = OFF"], "mark the migration foreign_keys=off"),
     "hidden pragma": (["PRAGMA writable_schema = ON /* DROP */"], "use ALTER TABLE"),
     "attach": (["ATTACH ':memory:' AS other"], "open the other one in the application"),
@@ -245,6 +244,7 @@ REFUSED: dict[str, tuple[list[Action], str]] = {
 }
 PLAIN: dict[str, tuple[list[Action], str]] = {
     "with": ([with_connection], OWN),
+    "set_authorizer": ([without_authorizer, "COMMIT"], OWN),
     "isolation_level": ([set_isolation_level], OWN),
     "cursor": ([lambda c: c.cursor(OtherCursor)], "use the connection's own"),
 }
@@ -460,6 +460,36 @@ async def test_a_task_that_was_left_behind(pool: SingleConnectionPool, *, fails:
     assert [(2 if fails else 3,)] == await rows(pool, "SELECT count(*) FROM t")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_task_that_goes_on_after_its_function_writes_nothing(
+    pool: SingleConnectionPool, *, fails: bool
+) -> None:
+    """Neither the connection nor a cursor of it outlives the function that they were lent to."""
+    left: list[asyncio.Task[Any]] = []
+    over = asyncio.Event()
+
+    async def work(db: Any) -> None:
+        cursor = await db.cursor()
+
+        async def insert(execute: Any) -> None:
+            await over.wait()
+            await execute("INSERT INTO t VALUES (9)")
+
+        left.extend(asyncio.create_task(insert(x.execute)) for x in (db, cursor))
+        if fails:
+            raise LookupError
+
+    if fails:
+        await failure(pool, work)
+    else:
+        await manager(pool, work).migrate_up()
+    over.set()
+    await asyncio.wait(left)
+
+    assert [ValueError, ValueError] == [type(task.exception()) for task in left]
+    assert [(2,)] == await rows(pool, "SELECT count(*) FROM t")
+
+
 @KINDS
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_a_function_sets_on_the_connection_is_taken_back(
@@ -487,20 +517,26 @@ async def test_what_a_function_sets_on_the_connection_is_taken_back(
 
 
 @KINDS
-async def test_the_applications_own_hooks_stay(pool: SingleConnectionPool, kind: Any) -> None:
+async def test_the_applications_own_hooks_stay(path: Path, kind: Any) -> None:
     """A guard stands in for the authorizer and a watch for the progress handler, no longer."""
     called: list[int] = []
-    async with pool.acquire() as db:
-        await db.set_progress_handler(lambda: called.append(1), 1)
-        await db.set_authorizer(
-            lambda code, *_: sqlite3.SQLITE_DENY if code == 9 else sqlite3.SQLITE_OK
-        )
-    work = kind("CREATE TABLE u (x)", "DROP TABLE u")
-    await manager(pool, work, statement_timeout=60).migrate_up()
-    called.clear()
 
-    assert [(2,)] == await rows(pool, "SELECT count(*) FROM t")
-    assert called
+    def authorize(action: int, *_: Any) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_DELETE else sqlite3.SQLITE_OK
+
+    def setup(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(lambda: called.append(1), 1)
+        connection.set_authorizer(authorize)
+
+    async with SingleConnectionPool(path, setup=setup) as pool:
+        work = kind("CREATE TABLE u (x)", "DELETE FROM u", "DROP TABLE u")
+        await manager(pool, work, statement_timeout=60).migrate_up()
+        called.clear()
+
+        assert [(2,)] == await rows(pool, "SELECT count(*) FROM t")
+        assert called
+        with pytest.raises(sqlite3.DatabaseError, match="not authorized"):
+            await rows(pool, "DELETE FROM t")
 
 
 # Time and cancellation.

@@ -12,6 +12,7 @@ import sqlite3
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from functools import partial
 from math import inf
 from threading import Thread
@@ -361,12 +362,22 @@ async def _to_answer(
 async def _failure(
     function: Callable[[Any], Awaitable[object]], connection: aiosqlite.Connection | None
 ) -> BaseException | None:
+    """Await a function, and end its use of the connection with it.
+
+    It has a double, which is emptied afterwards: a task that it left behind would go on to write,
+    each statement committed by itself, after a rollback as after a commit.
+    """
+    lent = copy(connection)
     try:
-        refuse_unrun(await function(connection))
+        refuse_unrun(await function(lent))
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - the program decides what follows
         return error
+    finally:
+        if lent is not None:
+            vars(connection).update(vars(lent))  # it may be closed now
+            vars(lent).update(dict.fromkeys(vars(lent)))
     return None
 
 

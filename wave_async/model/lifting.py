@@ -36,6 +36,9 @@ _FORMS = {
     _Kind.OUTSIDE: r"vacuum(main)?|pragma(main\.)?(journal_mode|page_size|auto_vacuum)[=(].*",
 }
 
+_NEEDLESS = frozenset({_Kind.KEYS_ON, _Kind.WAL})
+_OPENING = frozenset({_Kind.KEYS_OFF, _Kind.BEGIN})
+
 
 def lift(statements: Sequence[Statement]) -> tuple[tuple[Statement, ...], bool]:
     """Return the statements that are left to run, and whether the script switches keys off.
@@ -45,8 +48,8 @@ def lift(statements: Sequence[Statement]) -> tuple[tuple[Statement, ...], bool]:
     What is not of this form stays, for the guard to refuse.
     """
     kinds = [(_kind(s), s) for s in statements]
-    left = [(k, s) for k, s in kinds if k not in {_Kind.KEYS_ON, _Kind.WAL}]
-    head = [k for k, _ in takewhile(lambda row: row[0] in {_Kind.KEYS_OFF, _Kind.BEGIN}, left)]
+    left = [(k, s) for k, s in kinds if k not in _NEEDLESS]
+    head = [k for k, _ in takewhile(lambda row: row[0] in _OPENING, left)]
     rest = [s for _, s in left[len(head) :]]
     if _Kind.BEGIN in head:
         if head.count(_Kind.BEGIN) > 1 or left[-1][0] is not _Kind.COMMIT:
