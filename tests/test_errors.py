@@ -41,6 +41,7 @@ from wave_async.errors import (
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
+    RehearsalFailed,
     SchemaDrifted,
     SnapshotFailed,
     SnapshotNotFound,
@@ -235,6 +236,10 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         ConfirmationRequired(),
         "a rollback may lose data and there is no terminal to ask on; say --yes",
+    ),
+    (
+        RehearsalFailed("no such table: t"),
+        "the rehearsal failed, nothing was changed: no such table: t",
     ),
     (
         MigrationFailed(3, "Add c", "up", 2, 9, "CREATE TABL c (x)", "near TABL: syntax error"),

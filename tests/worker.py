@@ -29,6 +29,7 @@ from wave_async import (
     migrate_on_startup,
 )
 
+OWN_LOG = "schema_migrations_log"
 ROWS_EACH = 1500
 PATIENCE = 120
 """After how many seconds a process that does not end fails its test."""
@@ -216,7 +217,7 @@ def checked_log(path: Path) -> list[int]:
     """
     with closing(sqlite3.connect(path)) as db:
         steps = [step for (step,) in db.execute("SELECT step FROM log ORDER BY rowid")]
-        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+        tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")} - {OWN_LOG}
     version = 0
     for step in steps:
         assert step in (version + 1, -version), f"step {step} at version {version} in {steps}"
@@ -231,7 +232,7 @@ def checked_fill(path: Path) -> int:
     """Return the version of a database, having seen that it is exactly 1 to n with their rows."""
     with closing(sqlite3.connect(path)) as db:
         assert [("ok",)] == db.execute("PRAGMA integrity_check").fetchall()
-        found = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+        found = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")} - {OWN_LOG}
         version = len(history(path)) if "schema_migrations" in found else 0
         versions = range(1, version + 1)
         assert {"schema_migrations"} | {f"{kind}{v}" for v in versions for kind in "ti"} == (

@@ -238,7 +238,7 @@ class MigrationManager:
         """
         catalogue = await self._proven()
         if self._snapshots and not self._snapshots.always:
-            self._harmful = _harmful(await self.preview_up(target))
+            self._harmful = await self._destroying(target)
         try:
             return await self._migrate_up(catalogue, target, adopt=True)
         except _Untracked:
@@ -331,6 +331,13 @@ class MigrationManager:
             return (), entries[len(versions)].version
         wanted = versions[-1][1] if versions else Schema()
         return tuple(await asyncio.to_thread(differences, wanted, live)), None
+
+    async def _destroying(self, target: int | None) -> frozenset[int]:
+        """Return the versions whose way up destroys something, or may; nothing is in no tables."""
+        if not (await self._asked(read_schema)).objects:
+            return frozenset()
+        found = (await self.preview_up(target)).effects
+        return frozenset(e.step.version for e in found if e.losses or e.unknown)
 
     async def rehearse_up(
         self,
@@ -562,11 +569,6 @@ def _read() -> Program[History]:
 
 def _steps(direction: Direction, entries: Iterable[Entry]) -> tuple[Step, ...]:
     return tuple(entry.step(direction) for entry in entries)
-
-
-def _harmful(preview: Preview) -> frozenset[int]:
-    """Return the versions that destroy something, or may."""
-    return frozenset(e.step.version for e in preview.effects if e.losses or e.unknown)
 
 
 def _plan(direction: Direction, entries: Iterable[Entry], adopted: Iterable[Entry] = ()) -> Plan:
