@@ -174,9 +174,9 @@ def test_columns_are_those_that_sqlite_sees(table: str) -> None:
 
 
 STATEMENTS = [
-    "CREATE TABLE t (id INTEGER PRIMARY KEY, aB TEXT NOT NULL DEFAULT 'It''s' CHECK (aB <> 'x' AND "
-    "length(aB) < 1e3), c AS (aB || 'Y'), k REFERENCES p (id) ON DELETE CASCADE, CONSTRAINT named "
-    "UNIQUE (aB COLLATE nocase, c), FOREIGN KEY (k, c) REFERENCES q (a, b)) STRICT",
+    """CREATE TABLE t (id INTEGER PRIMARY KEY, aB TEXT NOT NULL DEFAULT 'It''s' CHECK (aB <> 'x' AND
+    length(aB) < 1e3), c AS (aB || 'Y'), k REFERENCES p (id) ON DELETE CASCADE, CONSTRAINT named
+    UNIQUE (aB COLLATE nocase, c), FOREIGN KEY (k, c) REFERENCES q (a, b)) STRICT""",
     "CREATE UNIQUE INDEX i ON t (aB, c DESC) WHERE aB > 'A' AND c IS NOT NULL",
     TRIGGER,
     "CREATE VIEW v (x, y) AS SELECT t.a, 'B' AS y FROM t JOIN u ON t.a = u.b WHERE t.a > 0.5",

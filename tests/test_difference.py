@@ -19,10 +19,22 @@ TRIGGER = "CREATE TRIGGER tr AFTER INSERT ON run BEGIN SELECT 1; SELECT 2; END;"
         (RUN, RUN.lower(), []),
         (RUN, "", ["missing: table run: missing"]),
         ("", RUN, ["foreign: table run: not ours"]),
-        (RUN, RUN.replace("TEXT", "INTEGER"), ["changed: table run: column status: TEXT NOT NULL -> INTEGER NOT NULL"]),
-        (RUN, RUN.replace(" TEXT NOT NULL", ""), ["changed: table run: column status: TEXT NOT NULL -> untyped"]),
+        (
+            RUN,
+            RUN.replace("TEXT", "INTEGER"),
+            ["changed: table run: column status: TEXT NOT NULL -> INTEGER NOT NULL"],
+        ),
+        (
+            RUN,
+            RUN.replace(" TEXT NOT NULL", ""),
+            ["changed: table run: column status: TEXT NOT NULL -> untyped"],
+        ),
         (RUN, RUN.replace(", x INT", ""), ["changed: table run: column x: missing"]),
-        (RUN, RUN.replace("x INT", "x INT, [Y z] /* y */ TEXT"), ["changed: table run: column Y z: not ours"]),
+        (
+            RUN,
+            RUN.replace("x INT", "x INT, [Y z] /* y */ TEXT"),
+            ["changed: table run: column Y z: not ours"],
+        ),
         (
             RUN,
             "CREATE TABLE run (x INT, id INTEGER PRIMARY KEY, z);",
@@ -40,27 +52,46 @@ TRIGGER = "CREATE TRIGGER tr AFTER INSERT ON run BEGIN SELECT 1; SELECT 2; END;"
         (
             "CREATE TABLE t (a, CHECK (a > 0), UNIQUE (a))",
             "CREATE TABLE t (a)",
-            ["changed: table t: constraint CHECK (a > 0): missing", "changed: table t: constraint UNIQUE (a): missing"],
+            [
+                "changed: table t: constraint CHECK (a > 0): missing",
+                "changed: table t: constraint UNIQUE (a): missing",
+            ],
         ),
-        ("CREATE TABLE t (a)", "CREATE TABLE t (a, CHECK (1))", ["changed: table t: constraint CHECK (1): not ours"]),
+        (
+            "CREATE TABLE t (a)",
+            "CREATE TABLE t (a, CHECK (1))",
+            ["changed: table t: constraint CHECK (1): not ours"],
+        ),
         (
             "CREATE TABLE t (a, CHECK (a), UNIQUE (a))",
             "CREATE TABLE t (a, UNIQUE (a), CHECK (a))",
             ["changed: table t: constraints in another order"],
         ),
-        ("CREATE TABLE t (a INT)", "CREATE TABLE t (a INT) strict", ["changed: table t: options: none -> STRICT"]),
+        (
+            "CREATE TABLE t (a INT)",
+            "CREATE TABLE t (a INT) strict",
+            ["changed: table t: options: none -> STRICT"],
+        ),
         (RUN + "CREATE INDEX i ON run (x)", RUN, ["missing: index i: missing"]),
         (RUN, RUN + "CREATE INDEX i ON run (x)", ["foreign: index i: not ours"]),
         (RUN + TRIGGER, RUN + TRIGGER.replace("2", "3"), ["changed: trigger tr: changed"]),
-        ("CREATE VIEW v AS SELECT 1", "CREATE TABLE v (x)", ["foreign: table v: not ours", "missing: view v: missing"]),
+        (
+            "CREATE VIEW v AS SELECT 1",
+            "CREATE TABLE v (x)",
+            ["foreign: table v: not ours", "missing: view v: missing"],
+        ),
         (
             "CREATE VIRTUAL TABLE f USING fts5(a)",
             "CREATE VIRTUAL TABLE f USING fts5(b)",
             ["changed: table f: changed"],
         ),
-        ("CREATE VIRTUAL TABLE f USING fts5(a)", "CREATE TABLE f (a)", ["changed: table f: changed"]),
         (
-            "CREATE TABLE b (x); CREATE TABLE a (x); CREATE INDEX b2 ON b (x); CREATE INDEX b1 ON b (x)",
+            "CREATE VIRTUAL TABLE f USING fts5(a)",
+            "CREATE TABLE f (a)",
+            ["changed: table f: changed"],
+        ),
+        (
+            "CREATE TABLE b(x);CREATE TABLE a(x);CREATE INDEX b2 ON b (x); CREATE INDEX b1 ON b(x)",
             "CREATE TABLE c (x)",
             [
                 "missing: table a: missing",
@@ -71,7 +102,7 @@ TRIGGER = "CREATE TRIGGER tr AFTER INSERT ON run BEGIN SELECT 1; SELECT 2; END;"
             ],
         ),
     ],
-)  # fmt: skip
+)
 def test_differences_are_told(wanted: str, live: str, told: list[str]) -> None:
     """A person reads what is missing, what is not ours and what changed, table by table."""
     found = differences(schema(wanted), schema(live))

@@ -14,17 +14,16 @@ from wave_async.model.schema import Object, Schema
 READ = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
 TABLES = "PRAGMA main.table_list"  # answers nothing before SQLite 3.37
 
-# To read the whole of sqlite_schema after every migration would be quadratic; SQLite compares it
-# with what was seen much faster than Python takes it over.
-REMEMBER = "CREATE TEMP TABLE wave_async_seen (at INTEGER PRIMARY KEY, type, name, tbl_name, sql)"
-_NEW = """SELECT s.rowid, s.type, s.name, s.tbl_name, s.sql
+# Reading all of sqlite_schema after each of many migrations would take most of a replay's time;
+# SQLite finds what is new much faster. The text of a statement tells type and name as well.
+REMEMBER = "CREATE TEMP TABLE wave_async_seen (at INTEGER PRIMARY KEY, sql TEXT NOT NULL)"
+NEW = """SELECT s.rowid, s.type, s.name, s.tbl_name, s.sql
     FROM main.sqlite_schema s LEFT JOIN temp.wave_async_seen t ON t.at = s.rowid
-    WHERE s.sql IS NOT NULL AND (s.type, s.name, s.tbl_name, s.sql)
-        IS NOT (t.type, t.name, t.tbl_name, t.sql)"""
-_GONE = """SELECT at FROM temp.wave_async_seen
-    WHERE at NOT IN (SELECT rowid FROM main.sqlite_schema WHERE sql IS NOT NULL)"""
-SEE = f"REPLACE INTO temp.wave_async_seen {_NEW}"
-FORGET = f"DELETE FROM temp.wave_async_seen WHERE at IN ({_GONE})"
+    WHERE s.sql IS NOT t.sql AND s.sql IS NOT NULL"""
+GONE = """SELECT t.at FROM temp.wave_async_seen t LEFT JOIN main.sqlite_schema s ON s.rowid = t.at
+    WHERE s.sql IS NULL"""
+SEE = "REPLACE INTO temp.wave_async_seen SELECT rowid, sql FROM main.sqlite_schema WHERE rowid = ?"
+FORGET = "DELETE FROM temp.wave_async_seen WHERE at = ?"
 
 
 def read_schema() -> Program[Schema]:
@@ -61,21 +60,19 @@ def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Schema]]]:
 
 def _look_again(seen: dict[int, Object]) -> Program[bool]:
     """Bring the objects, by rowid, up to date; answers whether any has changed."""
-    gone = yield Query(_GONE)
-    new = yield Query(_NEW)
+    gone = yield Query(GONE)
+    new = yield Query(NEW)
     for (at,) in gone:
+        yield Execute(FORGET, (at,))
         del seen[at]
     for at, *row in new:
+        yield Execute(SEE, (at,))
         seen[at] = Object(*row)
-    if gone:
-        yield Execute(FORGET)
-    if new:
-        yield Execute(SEE)
     return bool(gone or new)
 
 
 def _schema(objects: Collection[Object]) -> Program[Schema]:
-    shadows = None
+    shadows: list[str] | None = []
     if any(o.is_virtual for o in objects):
         tables = yield Query(TABLES)
         shadows = [name for _, name, kind, *_ in tables if kind == "shadow"] if tables else None

@@ -87,18 +87,34 @@ def fitting_version(replay: Sequence[tuple[int, Schema]], live: Schema) -> Fit |
     fits = tuple(version for version, schema in replay if schema == known)
     if len(fits) == 1:
         return Fit(fits[0], tuple(differences(known, live)))
-    found = {version: differences(schema, known) for version, schema in replay}
-    nearest = min(found, key=lambda version: _distance(found[version]))
+    distance = _Distance(known)
+    nearest, schema = min(replay, key=lambda made: distance.to(made[1]))
     told = [
         f"{d.type} {d.name}: not in version {nearest}" if d.kind is Kind.FOREIGN else str(d)
-        for d in found[nearest][:3]
+        for d in differences(schema, known)[:3]
     ]
     raise AdoptionRefused(fits, nearest, "; ".join(told))
 
 
-def _distance(found: Sequence[Difference]) -> tuple[int, int]:
-    """Count differences; of two that are equally far the one with the same objects is nearer."""
-    return len(found), sum(difference.kind is not Kind.CHANGED for difference in found)
+class _Distance:
+    """How far a live schema is from each of many, which share most of their objects."""
+
+    def __init__(self, live: Schema) -> None:
+        self._live = {o.key: o for o in live.objects}
+        self._changes: dict[int, int] = {}
+
+    def to(self, wanted: Schema) -> tuple[int, int]:
+        """Count differences; of two equally far ones that with the same objects is nearer."""
+        there = [o for o in wanted.objects if o.key in self._live]
+        absent = len(wanted.objects) + len(self._live) - 2 * len(there)
+        return absent + sum(map(self._changed, there)), absent
+
+    def _changed(self, wanted: Object) -> int:
+        if (known := self._changes.get(id(wanted))) is None:
+            live = self._live[wanted.key]
+            known = 0 if wanted == live else sum(1 for _ in _changed(wanted, live))
+            self._changes[id(wanted)] = known
+        return known
 
 
 def _place(found: Difference) -> tuple[str, bool, str, str]:

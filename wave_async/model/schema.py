@@ -46,7 +46,7 @@ class Object:
         """What its statement says."""
         return define(self.sql)
 
-    @property
+    @cached_property
     def is_virtual(self) -> bool:
         """Whether it is a virtual table; the first words of a statement are SQLite's own."""
         return self.sql.startswith("CREATE VIRTUAL TABLE")
