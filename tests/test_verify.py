@@ -122,11 +122,13 @@ async def test_a_broken_down_is_caught(up: str, down: str, told: str) -> None:
     checked = "CREATE TABLE checked (x INT CHECK (x > 0));"
     first = replace(FIRST, up=RUNS + checked, down="DROP TABLE checked; DROP TABLE runs;")
 
-    found = await verified(first, Migration(2, "The second", up, down))
+    third = Migration(3, "The third", "ALTER TABLE runs ADD COLUMN y;", "ALTER TABLE runs DROP y;")
+
+    found = await verified(first, Migration(2, "The second", up, down), third)
 
     assert not found.ok
     assert told in found.migrations[1].problems
-    assert () == found.migrations[0].problems
+    assert ((), ()) == (found.migrations[0].problems, found.migrations[2].problems)
 
 
 GOOD_DOWNS = {
@@ -188,17 +190,18 @@ async def test_what_an_up_took_away_need_not_come_back(up: str, down: str) -> No
 )
 async def test_what_works_on_empty_tables_alone_is_found(up: str, reason: str) -> None:
     """It is a problem, it goes on without rows, and what follows is verified as ever."""
-    third = Migration(3, "The third", "CREATE TABLE t (x INT NOT NULL);", "SELECT 1;")
+    second = Migration(2, "The second", up + "CREATE TABLE later (x);")
+    third = Migration(3, "The third", "CREATE TABLE t (x INT); DROP TABLE later;", "SELECT 1;")
 
-    found = await verified(FIRST, Migration(2, "The second", up), third)
+    found = await verified(FIRST, second, third)
 
     (problem,) = found.migrations[1].problems
     assert problem.endswith(reason + WITH_ROWS)
     assert ("went on without rows",) == found.migrations[1].notes
     assert found.migrations[1].interrupts > 4
-    assert ("down does not restore the schema: table t: left behind",) == (
-        found.migrations[2].problems[:1]
-    )
+    told = "down does not restore the schema: table later: missing; table t: left behind"
+    assert told == found.migrations[2].problems[0]
+    assert not any(text.endswith(WITH_ROWS) for text in found.migrations[2].problems)
 
 
 async def test_an_up_that_cannot_be_done_again_is_caught() -> None:
@@ -302,6 +305,21 @@ async def test_python_steps_are_run() -> None:
 
     assert found.ok
     assert found.migrations[1].interrupts > 4
+
+
+async def test_each_statement_of_a_function_is_interrupted() -> None:
+    """A function is no blind spot: each of its statements is interrupted from its first step on."""
+
+    def up(connection: sqlite3.Connection) -> None:
+        for n in range(20):
+            connection.execute(f"CREATE TABLE t{n} (x)")
+
+    script = "".join(f"CREATE TABLE t{n} (x);" for n in range(20))
+
+    by_function, by_script = await of_second(up), await of_second(script)
+
+    assert by_function.ok
+    assert by_script.interrupts == by_function.interrupts
 
 
 async def test_a_step_that_swallows_an_interrupt_is_caught() -> None:

@@ -235,10 +235,8 @@ class _Interrupter:
         self._at = self._at[0] + 1, 0
 
     def _see_inside(self, look: Look, sql: str) -> Program[None]:
-        """Count a statement of a function, too, but not what the engine looks up before it."""
-        armed, self._armed = self._armed, False
+        """Count a statement of a function like one of a script."""
         yield from look(sql)
-        self._armed = armed
         self._at = self._at[0] + 1, 0
 
 
