@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import rounds
+from worker import hears, running
 
 from wave_async import SingleConnectionPool, errors
 from wave_async.database.files import MEMORY
@@ -65,25 +66,15 @@ def rows(path: Path) -> list[int]:
         return [x for (x,) in copy.execute("SELECT x FROM t ORDER BY rowid")]
 
 
-def start(script: str, path: Path) -> subprocess.Popen[str]:
-    """Start a process that works on a database until it is killed."""
-    command = [sys.executable, "-c", script, str(path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
 def test_a_copy_is_one_moment_while_another_process_writes(
     db: sqlite3.Connection, path: Path, tmp_path: Path
 ) -> None:
     """However often somebody writes meanwhile, a copy ends, and holds a prefix of what he wrote."""
-    with start(WRITER, path) as writer:
-        try:
-            assert writer.stdout
-            assert "writing\n" == writer.stdout.readline()
-            for number in range(5):
-                with opened(path, read_only=True) as source:
-                    copy_database(source, tmp_path / f"{number}.db")
-        finally:
-            writer.kill()
+    with running(WRITER, path) as writer:
+        hears(writer, "writing")
+        for number in range(5):
+            with opened(path, read_only=True) as source:
+                copy_database(source, tmp_path / f"{number}.db")
     lengths = [len(rows(tmp_path / f"{number}.db")) for number in range(5)]
 
     assert sorted(lengths) == lengths
@@ -257,20 +248,16 @@ def test_leftovers_are_cleared_and_those_in_use_are_not(tmp_path: Path) -> None:
 def test_a_killed_rehearsal_is_cleared_by_the_next(db: sqlite3.Connection, path: Path) -> None:
     """`kill -9` leaves the copy; the next run removes it, and never one of a run that lives."""
     for _ in range(rounds(2, 50)):
-        with start(HOLDER, path) as killed, start(HOLDER, path) as living:
-            try:
-                assert killed.stdout
-                assert living.stdout
-                left = Path(killed.stdout.readline().strip())
-                used = Path(living.stdout.readline().strip())
-                assert left.exists()
-                killed.kill()
-                killed.wait()
-                assert left.exists()
-                with private_copy(str(path)):
-                    assert (False, True) == (left.parent.exists(), used.exists())
-            finally:
-                living.kill()
+        with running(HOLDER, path) as killed, running(HOLDER, path) as living:
+            assert killed.stdout
+            assert living.stdout
+            left = Path(killed.stdout.readline().strip())
+            used = Path(living.stdout.readline().strip())
+            killed.kill()
+            killed.wait()
+            assert left.exists()
+            with private_copy(str(path)):
+                assert (False, True) == (left.parent.exists(), used.exists())
     with private_copy(str(path)):
         pass
     assert {"state.db", "state.db-wal", "state.db-shm"} == {p.name for p in path.parent.iterdir()}

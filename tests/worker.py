@@ -160,6 +160,18 @@ def started(*job: object, stdin: int = subprocess.PIPE) -> Iterator[subprocess.P
             worker.kill()
 
 
+@contextmanager
+def running(script: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a script on a database in a process of its own, which is killed at the end."""
+    command = [sys.executable, "-c", script, str(path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def hears(process: subprocess.Popen[str], line: str) -> None:
     """Wait for the next line of a process, which must be this one."""
     assert process.stdout
