@@ -23,7 +23,7 @@ from wave_async.database import files
 from wave_async.database.connection import BUSY_TIMEOUT, explained
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Call, Program, Query
-from wave_async.database.session import EngineConnection, refuse_awaitable
+from wave_async.database.session import EngineConnection, refuse_unrun
 from wave_async.database.walk import consistently
 from wave_async.errors import NoSpace
 
@@ -54,7 +54,7 @@ def opened(
         name = files.read_only_uri(name, immutable=immutable)
     with closing(EngineConnection(name, uri=uri, isolation_level=None)) as connection:
         if setup is not None:
-            refuse_awaitable(setup(connection))
+            refuse_unrun(setup(connection))
         yield connection
 
 
