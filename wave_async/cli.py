@@ -27,11 +27,12 @@ from datetime import UTC, datetime
 from functools import wraps
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import asyncclick as click
 
+from wave_async import safety
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import (
@@ -43,16 +44,18 @@ from wave_async.errors import (
     megabytes,
     printable,
 )
-from wave_async.model.difference import Difference
-from wave_async.model.effects import Effect, Preview
 from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import MigrationStatus, State, Status
-from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.runner import MigrationRunner
-from wave_async.safety.snapshots import Snapshot, SnapshotPolicy
 from wave_async.sources.load import load_migrations
 from wave_async.sources.settings import read_settings, resolve_setup
+
+if TYPE_CHECKING:
+    from wave_async.model.difference import Difference
+    from wave_async.model.effects import Effect, Preview
+    from wave_async.model.rehearsal import Rehearsal, RowChange
+    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy
 
 DATABASE = ".wave/state.db"
 PENDING_FOUND = 3
@@ -208,7 +211,9 @@ def precautions(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPolicy | None:
-    return None if wanted is False else SnapshotPolicy(always=bool(wanted), directory=directory)
+    if wanted is False:
+        return None
+    return safety.snapshots.SnapshotPolicy(always=bool(wanted), directory=directory)
 
 
 @command

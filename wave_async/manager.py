@@ -11,15 +11,15 @@ from dataclasses import replace
 from functools import partial
 from math import inf
 from time import time
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from wave_async import safety
 from wave_async.database import history, log
 from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.files import MEMORY
 from wave_async.database.history import History
 from wave_async.database.log import Log
 from wave_async.database.requests import Call, Program, Query, T
-from wave_async.database.schema import read_schema, replay
 from wave_async.database.walk import (
     Choice,
     Look,
@@ -34,14 +34,11 @@ from wave_async.errors import (
     DatabaseUnusable,
     HistoryError,
     NeedsRecovery,
-    NotProven,
     SchemaDrifted,
     ValidationFailed,
 )
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
-from wave_async.model.difference import Difference, Kind, differences, fitting_version
-from wave_async.model.effects import Preview
 from wave_async.model.events import Event, WaitingForLock
 from wave_async.model.migration import (
     Action,
@@ -52,19 +49,15 @@ from wave_async.model.migration import (
     Step,
 )
 from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validation
-from wave_async.model.rehearsal import Rehearsal, RowChange
-from wave_async.model.schema import Schema
 from wave_async.model.script import parse
-from wave_async.safety.effects import counted, effects
-from wave_async.safety.rehearsal import Stopwatch, rehearse, stage
-from wave_async.safety.snapshots import (
-    Precaution,
-    Snapshot,
-    SnapshotPolicy,
-    Snapshots,
-    Undone,
-)
-from wave_async.safety.verify import Verification, verify
+
+if TYPE_CHECKING:
+    from wave_async.model.effects import Preview
+    from wave_async.model.rehearsal import Rehearsal, RowChange
+    from wave_async.model.schema import Schema
+    from wave_async.safety.rehearsal import Stopwatch
+    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Snapshots, Undone
+    from wave_async.safety.verify import Verification
 
 logger = logging.getLogger("wave_async")
 
@@ -193,7 +186,7 @@ class MigrationManager:
         def look() -> Program[tuple[History, tuple[HistoryError, ...], Schema]]:
             found = yield from history.read()
             problems = tuple(plan.problems(catalogue, found.applied, self._rules))
-            return found, problems, (yield from read_schema())
+            return found, problems, (yield from safety.proof.read_schema())
 
         question = partial(consistently, look)
         found, problems, live = await self.pool.ask(question, patience=self._lock_timeout)
@@ -202,12 +195,11 @@ class MigrationManager:
         if not self._rules.check_checksums:
             return Validation(compared=False)
         applied = [catalogue.entries[row.version] for row in found.applied]
-        differing, unproven = await self._differing(applied, live)
-        foreign = tuple(d for d in differing if d.kind is Kind.FOREIGN)
-        drift = differing if strict else tuple(d for d in differing if d not in foreign)
-        if drift:
+        async with self._scratch() as run:
+            wrong, foreign, unproven = await safety.proof.compared(run, applied, live)
+        if drift := (*wrong, *(foreign if strict else ())):
             raise ValidationFailed((SchemaDrifted(drift),))
-        return Validation(compared=True, foreign=foreign, unproven=unproven)
+        return Validation(compared=True, foreign=tuple(foreign), unproven=unproven)
 
     async def verify(self, *, thorough: bool = False) -> Verification:
         """Try every migration in memory: there and back, with and without rows, interrupted.
@@ -215,7 +207,7 @@ class MigrationManager:
         The database is not opened. `thorough` interrupts at every moment, not at some. What fails
         is no error but a problem of the answer.
         """
-        return await verify(
+        return await safety.verify.verify(
             await self._proven(),
             setup=self.pool.setup,
             thorough=thorough,
@@ -313,28 +305,13 @@ class MigrationManager:
         return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
 
     async def _prove(self, entries: Sequence[Entry], what: str) -> None:
-        """Raise `NotProven` where the schema is not what migrations make."""
-        differing, unproven = await self._differing(entries, await self._asked(read_schema))
-        wrong = tuple(d for d in differing if d.kind is not Kind.FOREIGN)
-        if wrong:
-            raise NotProven(what, wrong)
-        if unproven is not None:
-            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
-
-    async def _differing(
-        self, entries: Sequence[Entry], live: Schema
-    ) -> tuple[tuple[Difference, ...], int | None]:
-        """Return how a schema differs from what migrations make, or which cannot be replayed."""
+        live = await self._asked(safety.proof.read_schema)
         async with self._scratch() as run:
-            versions = await run(partial(replay, entries)) or []
-        if len(versions) < len(entries):
-            return (), entries[len(versions)].version
-        wanted = versions[-1][1] if versions else Schema()
-        return tuple(await asyncio.to_thread(differences, wanted, live)), None
+            await safety.proof.prove(run, entries, live, what)
 
     async def _destroying(self, target: int | None) -> frozenset[int]:
         """Return the versions whose way up destroys something, or may; nothing is in no tables."""
-        if not (await self._asked(read_schema)).objects:
+        if not (await self._asked(safety.proof.read_schema)).objects:
             return frozenset()
         found = (await self.preview_up(target)).effects
         return frozenset(e.step.version for e in found if e.losses or e.unknown)
@@ -356,7 +333,7 @@ class MigrationManager:
             version = await copy.current_version()
             back = partial(copy.migrate_down, version)
             act = partial(copy.migrate_up, target)
-            return await rehearse(copy.pool, act, back, watch, why)
+            return await safety.rehearsal.rehearse(copy.pool, act, back, watch, why)
 
     async def rehearse_down(
         self,
@@ -372,15 +349,17 @@ class MigrationManager:
         async with self._stage(schema_only=schema_only, directory=directory) as (copy, watch, why):
             back = partial(copy.migrate_up, await copy.current_version())
             act = partial(copy.migrate_down, target)
-            return await rehearse(copy.pool, act, back, watch, why)
+            return await safety.rehearsal.rehearse(copy.pool, act, back, watch, why)
 
     @asynccontextmanager
     async def _stage(
         self, *, schema_only: bool | None, directory: str | os.PathLike[str] | None
     ) -> AsyncIterator[tuple[MigrationManager, Stopwatch, str]]:
         """Open a manager like this one on a private copy of the database."""
-        async with stage(self.pool, schema_only=schema_only, directory=directory) as (pool, why):
-            watch = Stopwatch()
+        rehearsal = safety.rehearsal
+        place = rehearsal.stage(self.pool, schema_only=schema_only, directory=directory)
+        async with place as (pool, why):
+            watch = rehearsal.Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
 
     def _like_this(
@@ -398,13 +377,14 @@ class MigrationManager:
 
     async def _preview(self, planned: Plan) -> Preview:
         if not planned.steps:
-            return Preview(adopted=planned.adopted)
+            return safety.effects.Preview(adopted=planned.adopted)
         catalogue = self._catalogue()
         entries = [catalogue.entries[step.version] for step in planned.steps]
-        schema = await self._asked(read_schema)
+        schema = await self._asked(safety.proof.read_schema)
         async with self._scratch() as run:
-            found = await run(partial(effects, schema, entries, planned.direction))
-        return Preview(await self._asked(partial(counted, found or ())), planned.adopted)
+            found = await run(partial(safety.effects.effects, schema, entries, planned.direction))
+        found = await self._asked(partial(safety.effects.counted, found or ()))
+        return safety.effects.Preview(found, planned.adopted)
 
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first; empty where there is no log."""
@@ -446,7 +426,8 @@ class MigrationManager:
     def _shelf(self) -> Snapshots:
         if self.pool.path == MEMORY:
             raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
-        return Snapshots(self.pool.path, self._snapshots or SnapshotPolicy(), self.pool.setup)
+        policy = self._snapshots or safety.snapshots.SnapshotPolicy()
+        return safety.snapshots.Snapshots(self.pool.path, policy, self.pool.setup)
 
     def _walk(
         self, direction: Direction, choose: Choice
@@ -454,7 +435,7 @@ class MigrationManager:
         walk = Walk(direction, choose, self._lock_timeout, self._log)
         if self._snapshots is None or self.pool.path == MEMORY:
             return walk.program
-        return Precaution(self._shelf(), walk, self._harmful).program
+        return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -520,20 +501,8 @@ class MigrationManager:
         return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 
     async def _proof(self, catalogue: Catalogue) -> Look:
-        """Return the question which migrations an untracked database has; None: none of ours."""
-        entries = tuple(catalogue.entries.values())
         async with self._scratch() as run:
-            versions = await run(partial(replay, entries)) or []
-
-        def proven() -> Program[tuple[Entry, ...] | None]:
-            # The schema first: what was untracked after it was read was so while it was.
-            live = yield from read_schema()
-            if (yield from history.read()).tracked:
-                return None
-            fit = fitting_version(versions, live)
-            return None if fit is None else tuple(e for e in entries if e.version <= fit.version)
-
-        return proven
+            return await safety.proof.adoption(run, tuple(catalogue.entries.values()))
 
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:

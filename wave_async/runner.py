@@ -6,20 +6,22 @@ import os
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from wave_async.config import MigrationConfig
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
-from wave_async.model.effects import Preview
 from wave_async.model.events import Event
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
-from wave_async.model.rehearsal import Rehearsal, RowChange
-from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
-from wave_async.safety.verify import Verification
+
+if TYPE_CHECKING:
+    from wave_async.model.effects import Preview
+    from wave_async.model.rehearsal import Rehearsal, RowChange
+    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
+    from wave_async.safety.verify import Verification
 
 
 class MigrationRunner:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wave_async.config import MigrationConfig
 from wave_async.database.connection import SingleConnectionPool
@@ -15,7 +15,9 @@ from wave_async.manager import MigrationManager
 from wave_async.model.events import Event
 from wave_async.model.migration import Direction, Migration
 from wave_async.model.plan import Plan
-from wave_async.safety.snapshots import SnapshotPolicy
+
+if TYPE_CHECKING:
+    from wave_async.safety.snapshots import SnapshotPolicy
 
 logger = logging.getLogger("wave_async")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from wave_async.errors import (
     ChecksumMismatch,
@@ -18,9 +19,11 @@ from wave_async.errors import (
     printable,
 )
 from wave_async.model.catalogue import Catalogue, Entry
-from wave_async.model.difference import Difference
 from wave_async.model.migration import AppliedMigration, Direction, Step
 from wave_async.model.script import ALGORITHM
+
+if TYPE_CHECKING:
+    from wave_async.model.difference import Difference
 
 SHOWN_DIGITS = 12
 

@@ -15,7 +15,7 @@ from wave_async.database import keys, step
 from wave_async.database.requests import Execute, Program, Query, Rollback, Touched
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
-from wave_async.model.effects import Effect, Loss, LossKind
+from wave_async.model.effects import Effect, Loss, LossKind, Preview
 from wave_async.model.migration import Direction, parts
 from wave_async.model.schema import Schema
 
@@ -30,6 +30,9 @@ _ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
 _CREATES = {sqlite3.SQLITE_CREATE_TABLE, sqlite3.SQLITE_CREATE_VTABLE}
 _DROPS = {sqlite3.SQLITE_DROP_TABLE, sqlite3.SQLITE_DROP_VTABLE}
 _RESHAPES = {*_DROPS, sqlite3.SQLITE_ALTER_TABLE}
+
+
+__all__ = ["Preview", "clone", "counted", "effects"]
 
 
 def clone(schema: Schema) -> Program[None]:
