@@ -314,7 +314,7 @@ class MigrationManager:
         if not (await self._asked(safety.proof.read_schema)).objects:
             return frozenset()
         found = (await self.preview_up(target)).effects
-        return frozenset(e.step.version for e in found if e.losses or e.unknown)
+        return frozenset(effect.step.version for effect in found if effect.may_destroy)
 
     async def rehearse_up(
         self,
@@ -421,7 +421,7 @@ class MigrationManager:
         snapshot = await asyncio.to_thread(shelf.find, name)
         carry = partial(self._log.carry_over, time(), snapshot.version)
         program = partial(shelf.undo, snapshot, self._lock_timeout, carry)
-        return cast(Undone, await self._run(program))
+        return cast("Undone", await self._run(program))
 
     def _shelf(self) -> Snapshots:
         if self.pool.path == MEMORY:

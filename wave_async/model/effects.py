@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from wave_async.errors import printable
 from wave_async.model.migration import Step
+
+_DESTROYS = re.compile(r"\b(?:DROP|DELETE|REPLACE|UPDATE)\b", re.IGNORECASE)
 
 
 class LossKind(StrEnum):
@@ -51,6 +54,11 @@ class Effect:
     touches: tuple[str, ...] = ()
     losses: tuple[Loss, ...] = ()
     unknown: str = ""
+
+    @property
+    def may_destroy(self) -> bool:
+        """Whether it destroys something, or might where that could not be tried out."""
+        return bool(self.losses or (self.unknown and _DESTROYS.search(self.script)))
 
 
 @dataclass(frozen=True, slots=True)
