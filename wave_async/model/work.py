@@ -62,10 +62,10 @@ def ready(work: Work, where: str, *, transaction: bool) -> ReadyWork:
             digests.append(script.checksum.split(":")[1])
             keys_off, count = keys_off or off, count + len(script.statements)
         else:
-            source, count = _source(part, where), count + 1
+            count += 1
+            digests.append(text_digest(source(part, where)))
             line = inspect.getsourcelines(part)[1]
             steps.append(Function(part, line, count, inspect.iscoroutinefunction(part)))
-            digests.append(text_digest(source))
     if not transaction:
         _refuse_inside(steps, where)
     checksum = f"{ALGORITHM}:{_joined(digests)}:{work_digest(work, where)}"
@@ -74,7 +74,7 @@ def ready(work: Work, where: str, *, transaction: bool) -> ReadyWork:
 
 def work_digest(work: Work, where: str) -> str:
     """Return the last part of the checksum of a migration's work, without splitting its scripts."""
-    return _joined([text_digest(_source(part, where)) for part in parts(work)])
+    return _joined([text_digest(source(part, where)) for part in parts(work)])
 
 
 def _refuse_inside(steps: Sequence[Statement | Function], where: str) -> None:
@@ -91,7 +91,7 @@ def _joined(digests: Sequence[str]) -> str:
     return digests[0] if len(digests) == 1 else sha256("\0".join(digests).encode()).hexdigest()
 
 
-def _source(part: Part, where: str) -> str:
+def source(part: Part, where: str) -> str:
     """Return a script, or the source of a function: a checksum of either is of its text."""
     if isinstance(part, str):
         return part

@@ -18,6 +18,7 @@ from wave_async.model.catalogue import Entry
 from wave_async.model.effects import Effect, Loss, LossKind, Preview
 from wave_async.model.migration import Direction, parts
 from wave_async.model.schema import Schema
+from wave_async.model.work import source
 
 Columns = dict[str, list[str]]
 """The columns of each table, by the table's name."""
@@ -100,9 +101,9 @@ def _counted(loss: Loss, columns: Columns) -> Program[Loss]:
 
 def _described(entry: Entry, direction: Direction) -> Effect:
     work = entry.migration.up if direction is Direction.UP else entry.migration.down
-    texts = [part if isinstance(part, str) else f"-- {part!r}\n" for part in parts(work)]
+    texts = [source(part, f"migration {entry.version}").rstrip("\n") for part in parts(work)]
     count = len(entry.work(direction).steps)
-    return Effect(entry.step(direction), count, entry.reversible, "".join(texts).strip("\n"))
+    return Effect(entry.step(direction), count, entry.reversible, "\n".join(texts).strip("\n"))
 
 
 def _run(entry: Entry, direction: Direction) -> Program[Touched]:
