@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from wave_async.database import history, step
+from wave_async.database.driver import EngineConnection
 from wave_async.database.guard import look
 from wave_async.database.requests import BeginWrite, Execute, Program, Rollback
-from wave_async.database.session import EngineConnection, Hop
+from wave_async.database.session import Hop
 from wave_async.errors import MigrationFailed, StatementRefused
 from wave_async.model.script import parse
 

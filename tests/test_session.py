@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wave_async import Event, StepStarted, WaitingForLock
+from wave_async.database.driver import EngineConnection
 from wave_async.database.guard import look
 from wave_async.database.requests import (
     BeginWrite,
@@ -25,7 +26,7 @@ from wave_async.database.requests import (
     SwitchToWal,
     Unguard,
 )
-from wave_async.database.session import EngineConnection, Hop
+from wave_async.database.session import Hop
 from wave_async.database.step import run_steps
 from wave_async.errors import MigrationFailed, StatementRefused, StatementTimeout
 from wave_async.model.migration import Direction, Step

@@ -34,7 +34,7 @@ from wave_async import (
     migrate_on_startup,
 )
 from wave_async.cli import cli
-from wave_async.database.session import EngineConnection
+from wave_async.database.driver import EngineConnection
 from wave_async.safety.snapshots import Snapshots
 
 __all__ = ["disk"]

@@ -10,9 +10,8 @@ import asyncio
 import os
 import sqlite3
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from copy import copy
 from functools import partial
 from math import inf
 from threading import Thread
@@ -20,12 +19,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiosqlite
-import anyio
 
 from wave_async.database import files
+from wave_async.database.driver import EngineConnection, is_busy, refuse_unrun
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
-from wave_async.database.session import POLL, EngineConnection, Hop, T, is_busy, refuse_unrun
+from wave_async.database.session import Hop, T
+from wave_async.database.waiting import on_a_thread, reporter, to_answer, to_its_end
 from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
@@ -115,7 +115,7 @@ class SingleConnectionPool:
         async with self._locked():
             connection, self._connection = self._connection, None
             if connection is not None:
-                await _to_its_end(connection.close())
+                await to_its_end(connection.close())
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[aiosqlite.Connection]:
@@ -151,13 +151,13 @@ class SingleConnectionPool:
         """
         if _is_closed(connection):
             return False
-        hop = Hop(_roll_back, _reporter(None), LOCK_TIMEOUT)
+        hop = Hop(_roll_back, reporter(None), LOCK_TIMEOUT)
 
         async def interrupt() -> None:
             if not hop.started:
                 await connection.interrupt()
 
-        await _to_its_end(connection.executescript(hop), interrupt)
+        await to_its_end(connection.executescript(hop.run), interrupt)
         return hop.outcome()
 
     async def run(
@@ -203,8 +203,8 @@ class SingleConnectionPool:
         patience: float,
         on_event: Callable[[Event], None] | None = None,
     ) -> T:
-        question = Question(self.path, program, _reporter(on_event), patience, self.setup)
-        await _to_answer(question, partial(_on_a_thread, question.ask))
+        question = Question(self.path, program, reporter(on_event), patience, self.setup)
+        await to_answer(question, partial(on_a_thread, question.ask))
         return self._outcome(question, patience)
 
     async def _hop(
@@ -215,11 +215,11 @@ class SingleConnectionPool:
         on_event: Callable[[Event], None] | None = None,
         statement_timeout: float = inf,
     ) -> T:
-        hop = Hop(program, _reporter(on_event), patience, statement_timeout)
-        await _to_answer(hop, partial(_run_on, connection, hop), connection)
+        hop = Hop(program, reporter(on_event), patience, statement_timeout)
+        await to_answer(hop, partial(_run_on, connection, hop), connection)
         if _is_closed(connection):
             with suppress(ValueError):  # its thread has ended as well
-                await _to_its_end(connection.close())
+                await to_its_end(connection.close())
             raise DatabaseUnusable(self.path, "a migration's function closed the connection")
         return self._outcome(hop, patience)
 
@@ -233,10 +233,10 @@ class SingleConnectionPool:
         if self._connection is None or _is_closed(self._connection):
             connection = _connection(self.path, self.setup)
             try:
-                await _to_its_end(connection)
+                await to_its_end(connection)
                 await self._hop(connection, partial(_configure, self.setup), patience)
             except BaseException:
-                await _to_its_end(connection.close())
+                await to_its_end(connection.close())
                 raise
             self._connection, self._in_wal = connection, False
             self.generation += 1
@@ -299,112 +299,11 @@ def _roll_back() -> Program[bool]:
     return bool((yield Rollback()))
 
 
-def _reporter(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:
-    """Return what a thread may call to tell an event on the loop; a closed loop hears nothing."""
-    if on_event is None:
-        return lambda _: None
-    loop = asyncio.get_running_loop()
-
-    def report(event: Event) -> None:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(on_event, event)
-
-    return report
-
-
-async def _on_a_thread(job: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-
-    def work() -> None:
-        job()
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(done.set)
-
-    Thread(target=work, daemon=True).start()
-    await done.wait()
-
-
 async def _run_on(connection: aiosqlite.Connection, hop: Hop[Any]) -> None:
     if _is_closed(connection):
         hop.end()
     else:  # aiosqlite hands whatever it gets here to EngineConnection.executescript, on its thread
-        await connection.executescript(hop)
-
-
-async def _to_answer(
-    hop: Hop[Any],
-    run: Callable[[], Awaitable[object]],
-    connection: aiosqlite.Connection | None = None,
-) -> None:
-    """Run a hop to its end, and with the connection what it has to await on the loop meanwhile.
-
-    Cancelled, however often, it waits until the hop's thread has answered.
-    """
-    try:
-        await run()
-        while hop.awaited is not None:
-            hop.answer(await _failure(hop.awaited, connection))
-            await run()
-    except asyncio.CancelledError as error:
-        rest: asyncio.Future[object] | None = None
-        with anyio.CancelScope(shield=True):
-            while not (hop.finished and (rest is None or rest.done())):
-                hop.cancel()
-                if hop.awaited is not None:
-                    hop.answer(error)
-                    rest = asyncio.ensure_future(run())
-                with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
-                    await asyncio.sleep(POLL / 2)
-        raise
-
-
-async def _failure(
-    function: Callable[[Any], Awaitable[object]], connection: aiosqlite.Connection | None
-) -> BaseException | None:
-    """Await a function, and end its use of the connection with it.
-
-    It has a double, which is emptied afterwards: a task that it left behind would go on to write,
-    each statement committed by itself, after a rollback as after a commit.
-    """
-    lent = copy(connection)
-    try:
-        refuse_unrun(await function(lent))
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the program decides what follows
-        return error
-    finally:
-        if lent is not None:
-            vars(connection).update(vars(lent))  # it may be closed now
-            vars(lent).update(dict.fromkeys(vars(lent)))
-    return None
-
-
-async def _nothing() -> None:
-    """Do nothing meanwhile."""
-
-
-async def _to_its_end(
-    awaitable: Awaitable[T], meanwhile: Callable[[], Awaitable[None]] = _nothing
-) -> T:
-    """Await something that must not be left half done; a cancellation is raised after it.
-
-    `meanwhile` is called every few milliseconds until then.
-    """
-    task = asyncio.ensure_future(awaitable)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait([task], timeout=POLL / 2)
-        except asyncio.CancelledError as error:
-            cancelled = cancelled or error
-        if not task.done():
-            await meanwhile()
-    if cancelled:
-        raise cancelled
-    return task.result()
+        await connection.executescript(hop.run)
 
 
 def explained(error: sqlite3.Error, path: str, patience: float) -> WaveError:

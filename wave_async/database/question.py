@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Callable
 
 from wave_async.database import files
+from wave_async.database.driver import EngineConnection, refuse_unrun
 from wave_async.database.requests import Program
-from wave_async.database.session import EngineConnection, Hop, T, refuse_unrun
+from wave_async.database.session import Hop, T
 from wave_async.errors import DatabaseUnusable
 from wave_async.model.events import Event
 

@@ -21,9 +21,9 @@ from tempfile import mkdtemp
 
 from wave_async.database import files
 from wave_async.database.connection import BUSY_TIMEOUT, explained
+from wave_async.database.driver import EngineConnection, refuse_unrun
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Call, Program, Query
-from wave_async.database.session import EngineConnection, refuse_unrun
 from wave_async.database.walk import consistently
 from wave_async.errors import NoSpace
 

@@ -19,10 +19,11 @@ from time import monotonic
 from typing import cast
 
 from wave_async.database import files, history
+from wave_async.database.driver import EngineConnection
 from wave_async.database.question import Setup
 from wave_async.database.requests import Call, Program, Report, SwitchToWal
 from wave_async.database.schema import READ
-from wave_async.database.session import POLL, EngineConnection
+from wave_async.database.session import POLL
 from wave_async.database.walk import Walk
 from wave_async.errors import (
     DatabaseLocked,

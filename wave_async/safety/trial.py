@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from wave_async.database import history
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.driver import EngineConnection
 from wave_async.database.keys import quoted_name
 from wave_async.database.requests import (
     BeginWrite,
@@ -26,7 +27,6 @@ from wave_async.database.requests import (
     T,
 )
 from wave_async.database.schema import read_schema
-from wave_async.database.session import EngineConnection
 from wave_async.database.walk import Walk
 from wave_async.errors import WaveError
 from wave_async.model.catalogue import Entry

@@ -1,0 +1,123 @@
+"""How the event loop waits for what goes on in a thread, also when it is cancelled meanwhile.
+
+Knows tasks and threads; knows neither SQLite nor the lock of a pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from copy import copy
+from threading import Thread
+from typing import Any, TypeVar
+
+import anyio
+
+from wave_async.database.driver import refuse_unrun
+from wave_async.database.session import POLL, Hop
+from wave_async.model.events import Event
+
+T = TypeVar("T")
+
+
+def reporter(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:
+    """Return what a thread may call to tell an event on the loop; a closed loop hears nothing."""
+    if on_event is None:
+        return lambda _: None
+    loop = asyncio.get_running_loop()
+
+    def report(event: Event) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(on_event, event)
+
+    return report
+
+
+async def on_a_thread(job: Callable[[], None]) -> None:
+    """Run a job on a thread of its own, which keeps no process alive."""
+    loop = asyncio.get_running_loop()
+    done = asyncio.Event()
+
+    def work() -> None:
+        job()
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(done.set)
+
+    Thread(target=work, daemon=True).start()
+    await done.wait()
+
+
+async def to_answer(
+    hop: Hop[Any],
+    run: Callable[[], Awaitable[object]],
+    connection: Any | None = None,
+) -> None:
+    """Run a hop to its end, and with the connection what it has to await on the loop meanwhile.
+
+    Cancelled, however often, it waits until the hop's thread has answered.
+    """
+    try:
+        await run()
+        while hop.awaited is not None:
+            hop.answer(await _failure(hop.awaited, connection))
+            await run()
+    except asyncio.CancelledError as error:
+        rest: asyncio.Future[object] | None = None
+        with anyio.CancelScope(shield=True):
+            while not (hop.finished and (rest is None or rest.done())):
+                hop.cancel()
+                if hop.awaited is not None:
+                    hop.answer(error)
+                    rest = asyncio.ensure_future(run())
+                with suppress(asyncio.CancelledError):  # a native cancel passes anyio's shield
+                    await asyncio.sleep(POLL / 2)
+        raise
+
+
+async def _failure(
+    function: Callable[[Any], Awaitable[object]], connection: Any | None
+) -> BaseException | None:
+    """Await a function, and end its use of the connection with it.
+
+    It has a double, which is emptied afterwards: a task that it left behind would go on to write,
+    each statement committed by itself, after a rollback as after a commit.
+    """
+    lent = copy(connection)
+    try:
+        refuse_unrun(await function(lent))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the program decides what follows
+        return error
+    finally:
+        if lent is not None:
+            vars(connection).update(vars(lent))  # it may be closed now
+            vars(lent).update(dict.fromkeys(vars(lent)))
+    return None
+
+
+async def _nothing() -> None:
+    """Do nothing meanwhile."""
+
+
+async def to_its_end(
+    awaitable: Awaitable[T], meanwhile: Callable[[], Awaitable[None]] = _nothing
+) -> T:
+    """Await something that must not be left half done; a cancellation is raised after it.
+
+    `meanwhile` is called every few milliseconds until then.
+    """
+    task = asyncio.ensure_future(awaitable)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task], timeout=POLL / 2)
+        except asyncio.CancelledError as error:
+            cancelled = cancelled or error
+        if not task.done():
+            await meanwhile()
+    if cancelled:
+        raise cancelled
+    return task.result()
