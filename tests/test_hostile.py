@@ -42,7 +42,7 @@ COMMANDS = {
     "status": ["status"],
     "validate": ["validate"],
     "up": ["up", "--lock-timeout", "0.5"],
-    "down": ["down", "0", "--yes", "--lock-timeout", "0.5"],
+    "down": ["down", "0", "--yes", "--no-snapshot", "--lock-timeout", "0.5"],
 }
 READING = ("status", "validate")
 JOURNALS = ("wal", "delete")
