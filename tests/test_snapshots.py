@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -383,6 +384,19 @@ async def test_undo_to_the_very_beginning(pool: SingleConnectionPool, path: Path
     assert 3 == len((await manager.migrate_up()).steps)
 
 
+async def test_undo_to_an_emptiness_of_one_page(pool: SingleConnectionPool, path: Path) -> None:
+    """Where an empty database cannot be made longer, there is no way that can be taken back."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA auto_vacuum = FULL")
+        db.execute("VACUUM")
+    manager = guarded(pool, always=True)
+    await manager.migrate_up()
+    with pytest.raises(errors.SnapshotUnusable, match="it is empty"):
+        await manager.undo()
+
+    assert 3 == await manager.current_version()
+
+
 async def test_undo_brings_back_a_file_that_is_gone(
     at_three: MigrationManager, pool: SingleConnectionPool, path: Path
 ) -> None:
@@ -405,6 +419,13 @@ async def test_undo_of_a_database_that_is_not_in_wal(
     await at_three.migrate_down(0)
     await pool.close()
     assert [("delete",)] == sql(path, "PRAGMA journal_mode = DELETE")
+
+    impatient = MigrationManager(pool, THREE, lock_timeout=0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM sqlite_schema").fetchall()
+        with pytest.raises(errors.DatabaseLocked):
+            await impatient.undo()
 
     await at_three.undo()
     assert before == content(path)
@@ -445,6 +466,15 @@ async def test_a_damaged_snapshot_is_refused(
 
     assert before == content(path)
     assert [snapshot] == taken(path)
+
+
+async def test_the_warning_for_a_damaged_snapshot(at_three: MigrationManager, path: Path) -> None:
+    """What cannot be read cannot be compared, and that is told before anybody is asked."""
+    await at_three.migrate_down(2)
+    taken(path)[0].write_bytes(b"text" * 4000)
+
+    with pytest.raises(errors.SnapshotUnusable, match="not a database"):
+        await at_three.plan_undo()
 
 
 async def test_rows_are_carried_over(
@@ -531,6 +561,7 @@ async def test_undo_can_be_cancelled_at_any_moment(
         version = await at_three.current_version()
         found.add(version)
         if version == 3:
+            assert 2 == len(taken(path))
             for path_ in taken(path):
                 if path_ != snapshot:
                     path_.unlink()
@@ -673,6 +704,34 @@ def test_a_full_disk(disk: Path, tmp_path: Path) -> None:
     assert (10, 1) == (checked_fill(path), len(taken(path)))
     asyncio.run(worker.act("undo", str(path), FILLED))
     assert 20 == checked_fill(path)
+
+
+@pytest.mark.chaos
+def test_a_disk_that_is_read_only(disk: Path, path: Path) -> None:
+    """Where no snapshot can be written, nothing is rolled back, and nothing restored."""
+    asyncio.run(worker.migrate(path, THREE))
+    asyncio.run(downwards(path, 2, disk))
+    (snapshot,) = disk.iterdir()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    before = content(path)
+    for job in (downwards(path, 1, disk), undone(path, disk)):
+        with pytest.raises(errors.SnapshotFailed, match="read-only file system"):
+            asyncio.run(job)
+
+    assert (before, [snapshot]) == (content(path), list(disk.iterdir()))
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+async def downwards(path: Path, target: int, directory: Path) -> None:
+    """Roll back with snapshots in a directory."""
+    async with SingleConnectionPool(path) as pool:
+        await guarded(pool, directory=directory).migrate_down(target)
+
+
+async def undone(path: Path, directory: Path) -> None:
+    """Restore the newest snapshot in a directory."""
+    async with SingleConnectionPool(path) as pool:
+        await guarded(pool, directory=directory).undo()
 
 
 @pytest.fixture

@@ -226,6 +226,21 @@ def test_yes_asks_nothing(at_three: Path) -> None:
     assert [1, 2] == versions(at_three)
 
 
+@pytest.mark.parametrize(("answer", "version"), [("y", 3), ("n", 2)])
+def test_undo_asks(at_three: Path, answer: str, version: int) -> None:
+    """`undo` says what it would restore and asks, as `down` does."""
+    with closing(Terminal("down", "2", "--yes")) as terminal:
+        assert 0 == terminal.end()
+    with closing(Terminal("undo")) as terminal:
+        terminal.read_until(QUESTION)
+        assert terminal.shown.startswith("WARNING: Restoring version 3, taken ")
+        terminal.type(f"{answer}\n")
+        assert 0 == terminal.end()
+
+    assert ("Undo cancelled\r\n" in terminal.shown) == (version == 2)
+    assert list(range(1, version + 1)) == versions(at_three)
+
+
 def test_json_is_not_asked(at_three: Path) -> None:
     """Under `--json` there is no question, even on a terminal; it needs `--yes`."""
     with closing(Terminal("down", "2", "--json")) as terminal:

@@ -21,7 +21,7 @@ from typing import cast
 from wave_async.database import files, history
 from wave_async.database.driver import EngineConnection
 from wave_async.database.question import Setup
-from wave_async.database.requests import Call, Program, Report, SwitchToWal
+from wave_async.database.requests import BeginWrite, Call, Program, Report, Rollback
 from wave_async.database.schema import READ
 from wave_async.database.session import POLL
 from wave_async.database.walk import Walk
@@ -229,8 +229,9 @@ class Snapshots:
         snapshot, under the same lock; what `carry` writes then is part of what replaces it. Raises
         `SnapshotUnusable`, `SnapshotFailed`, `NoSpace` and `DatabaseLocked`, nothing changed then.
         """
-        if not (yield SwitchToWal(patience)):
+        if not (yield BeginWrite(patience)):  # this waiting is told, that of a backup is not
             raise DatabaseLocked(patience)
+        yield Rollback()
         restoration = _Restoration(self, snapshot, patience, carry)
         yield Call(restoration.run)
         with suppress(OSError):
@@ -289,8 +290,12 @@ class _Restoration:
         if size(new) < 2 * its:  # of a single page there is no callback before the end
             new.execute("CREATE TABLE main.two_pages (x)")
             new.execute("DROP TABLE main.two_pages")
+        if size(new) < 2 * its:  # auto_vacuum gave the page back
+            raise SnapshotUnusable(str(self._snapshot.path), "it is empty: delete the database")
 
     def _step(self, copy: Path, check: Check, status: int, _left: int, _all: int) -> None:
+        if status == sqlite3.SQLITE_DONE:  # committed: nothing may fail any more
+            return
         check()
         if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             if monotonic() >= self._deadline:  # SQLite itself would try for ever
