@@ -140,7 +140,8 @@ def version_of(db: sqlite3.Connection, rows: int, *, untracked: int = 0) -> int:
 
     A database without bookkeeping must be as version `untracked` is.
     """
-    names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+    rows_of = db.execute("SELECT name FROM sqlite_schema WHERE name != 'schema_migrations_log'")
+    names = {name for (name,) in rows_of}
     versions = list(range(1, untracked + 1))
     if tracked := "schema_migrations" in names:
         sql = "SELECT version FROM schema_migrations ORDER BY version"

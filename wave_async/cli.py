@@ -779,7 +779,8 @@ def main() -> None:
     except (OSError, _ReaderGone):  # `wave migrate status | head -1`, or a full disk, told by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the interpreter takes its handlers away
+    for number in _SIGNALS:  # handlers are taken away while the interpreter ends; this one stays
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
