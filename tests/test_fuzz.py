@@ -57,6 +57,7 @@ from wave_async.errors import (
 from wave_async.model import plan
 from wave_async.model.catalogue import FIRST_TIMESTAMP, Catalogue, Entry
 from wave_async.model.plan import Rules
+from wave_async.model.schema import BOOKKEEPING
 from wave_async.model.script import parse
 
 pytestmark = pytest.mark.chaos
@@ -524,7 +525,7 @@ def test_a_migration_does_what_executescript_does(script: str) -> None:
         path = Path(folder, "engine.db")
         asyncio.run(_migrated(path, Migration(1, "fuzz", script)))
         with closing(sqlite3.connect(path)) as engine:
-            assert _built_by_sqlite(script, Path(folder)) == dump(engine, "schema_migrations")
+            assert _built_by_sqlite(script, Path(folder)) == dump(engine, *BOOKKEEPING)
 
 
 @FUZZ
@@ -915,7 +916,7 @@ class Database(RuleBasedStateMachine):
                 history = plain.execute("SELECT version FROM schema_migrations").fetchall()
             assert history == [(n,) for n in range(1, len(history) + 1)]
             assert len(history) in self.allowed
-            assert _built(len(history)) == dump(plain, "schema_migrations", "stranger")
+            assert _built(len(history)) == dump(plain, *BOOKKEEPING, "stranger")
             if self.strangers:
                 rows = plain.execute("SELECT count(*) FROM stranger").fetchall()
                 assert rows == [(self.strangers,)]
