@@ -68,6 +68,13 @@ from wave_async.safety.verify import Verification, verify
 
 logger = logging.getLogger("wave_async")
 
+Demand = Callable[[], Program[None]]
+"""Raises `NotProven` under the lock that it is asked under."""
+
+
+class _Moved(Exception):
+    """Somebody else has migrated since it was proven what is to be recorded."""
+
 
 class _Untracked(Exception):
     """The database has tables but no bookkeeping: see first whether it can be adopted."""
@@ -278,13 +285,17 @@ class MigrationManager:
         `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
-        if not force:
-            wanted = [e for v, e in catalogue.entries.items() if v <= version]
-            await self._prove(wanted, f"version {version} cannot be recorded")
+        entries = tuple(catalogue.entries.values())
+        upto = sum(entry.version <= version for entry in entries)
+        what = f"version {version} cannot be recorded"
+        demand = _trust if force else await self._demand(entries, upto, what)
 
         def unmarked() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
-            return plan.unmarked(catalogue, found.applied, version, self._rules) or None
+            entries = plan.unmarked(catalogue, found.applied, version, self._rules)
+            if entries:
+                yield from demand()
+            return entries or None
 
         marking = self._marking(unmarked, Action.BASELINE)
         return _steps(Direction.UP, await self._run(marking, judge=unmarked) or ())
@@ -298,28 +309,46 @@ class MigrationManager:
         applied migration is not run again. Raises `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
+        applied = [r.version for r in await self.applied()]
+        known = [catalogue.entries[v] for v in applied if v in catalogue.entries]
+        what = "the edited migrations cannot be accepted"
+        demand = _trust if force else await self._demand(known, len(known), what)
 
         def edited() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
-            return plan.edited(catalogue, found.applied, versions) or None
+            entries = plan.edited(catalogue, found.applied, versions)
+            if entries:
+                if applied != [r.version for r in found.applied]:
+                    raise _Moved
+                yield from demand()
+            return entries or None
 
-        applied = await self.applied()
-        if plan.edited(catalogue, applied, versions) and not force:
-            known = [
-                catalogue.entries[r.version] for r in applied if r.version in catalogue.entries
-            ]
-            await self._prove(known, "the edited migrations cannot be accepted")
         marking = self._marking(edited, Action.REPAIR)
-        return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+        try:
+            return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+        except _Moved:
+            return await self.repair(versions, force=force)
 
-    async def _prove(self, entries: Sequence[Entry], what: str) -> None:
-        """Raise `NotProven` where the schema is not what migrations make."""
-        differing, unproven = await self._differing(entries, await self._asked(read_schema))
-        wrong = tuple(d for d in differing if d.kind is not Kind.FOREIGN)
-        if wrong:
-            raise NotProven(what, wrong)
-        if unproven is not None:
-            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+    async def _demand(self, entries: Sequence[Entry], count: int, what: str) -> Demand:
+        """Return what raises `NotProven` where the schema is not what the first migrations make.
+
+        What no migration of `entries` makes may be there besides.
+        """
+        async with self._scratch() as run:
+            versions = await run(partial(replay, entries)) or []
+        wanted = versions[count - 1][1] if 0 < count <= len(versions) else Schema()
+        ours = {o.key for _, schema in versions for o in schema.objects}
+
+        def demand() -> Program[None]:
+            live = yield from read_schema()
+            if count > len(versions):
+                unproven = entries[len(versions)].version
+                raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+            known = Schema(tuple(o for o in live.objects if o.key in ours))
+            if known != wanted:
+                raise NotProven(what, tuple(differences(wanted, known)))
+
+        return demand
 
     async def _differing(
         self, entries: Sequence[Entry], live: Schema
@@ -353,8 +382,10 @@ class MigrationManager:
         or the disk has no room. Raises what `plan_up` raises; a migration that fails is told.
         """
         async with self._stage(schema_only=schema_only, directory=directory) as (copy, watch, why):
-            version = await copy.current_version()
-            back = partial(copy.migrate_down, version)
+            planned = await copy.plan_up(target)
+            version = max([*(s.version for s in planned.adopted), await copy.current_version()])
+            below = any(step.version < version for step in planned.steps)
+            back = None if below else partial(copy.migrate_down, version)
             act = partial(copy.migrate_up, target)
             return await rehearse(copy.pool, act, back, watch, why)
 
@@ -561,6 +592,11 @@ class MigrationManager:
                     await asyncio.to_thread(catalogue.prove)
                     self._read_all = True
         return catalogue
+
+
+def _trust() -> Program[None]:
+    """Demand nothing."""
+    yield from ()
 
 
 def _read() -> Program[History]:
