@@ -96,10 +96,8 @@ def _why_without_rows(path: str, *, schema_only: bool | None) -> str:
         return "asked for"
     if path == files.MEMORY:
         return "a database in memory is not copied"
-    if schema_only is None and Path(path).exists():
-        size = Path(path).stat().st_size
-        if size > LARGEST_COPY:
-            return f"the database is larger than {megabytes(LARGEST_COPY)}"
+    if schema_only is None and files.size(path) > LARGEST_COPY:
+        return f"the database is larger than {megabytes(LARGEST_COPY)}"
     return ""
 
 
