@@ -210,6 +210,14 @@ def precautions(function: Callable[..., Any]) -> Callable[..., Any]:
     )(snapshot_directory(function))
 
 
+out_of_order = click.option(
+    "--out-of-order",
+    "allow_out_of_order",
+    is_flag=True,
+    help="Apply versions below applied ones too.",
+)
+
+
 def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPolicy | None:
     if wanted is False:
         return None
@@ -218,7 +226,7 @@ def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPol
 
 @command
 @click.argument("target_version", type=int, required=False)
-@click.option("--out-of-order", is_flag=True, help="Apply versions below applied ones too.")
+@out_of_order
 @click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
 @precautions
@@ -227,7 +235,7 @@ async def up(
     *,
     as_json: bool,
     target_version: int | None,
-    out_of_order: bool,
+    allow_out_of_order: bool,
     first: bool,
     snapshot: bool | None,
     snapshot_dir: str | None,
@@ -237,7 +245,7 @@ async def up(
     async with (
         _telling(as_json=as_json) as tell,
         options.runner(
-            allow_out_of_order=out_of_order,
+            allow_out_of_order=allow_out_of_order,
             on_event=tell,
             snapshots=_policy(snapshot_dir, wanted=snapshot),
             **limits,
@@ -281,7 +289,7 @@ async def down(
 ) -> None:
     """Roll back everything above TARGET_VERSION."""
     if only:
-        await _show_plan(options, target_version, as_json=as_json, down=True)
+        await _show_plan(options.runner(), target_version, as_json=as_json, down=True)
         return
     policy = _policy(snapshot_dir, wanted=snapshot)
     async with (
@@ -389,19 +397,27 @@ async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
 @click.argument("target_version", type=int, required=False)
 @click.option("--down", is_flag=True, help="Plan the way down to TARGET_VERSION.")
 @click.option("--sql", is_flag=True, help="Print the scripts.")
+@out_of_order
 async def plan(
-    options: Options, *, as_json: bool, target_version: int | None, down: bool, sql: bool
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int | None,
+    down: bool,
+    sql: bool,
+    allow_out_of_order: bool,
 ) -> None:
     """Show what an `up` would do, up to TARGET_VERSION if given, or a `down` to it."""
     if down and target_version is None:
         raise click.UsageError("--down needs a TARGET_VERSION")
-    await _show_plan(options, target_version, as_json=as_json, down=down, sql=sql)
+    runner = options.runner(allow_out_of_order=allow_out_of_order)
+    await _show_plan(runner, target_version, as_json=as_json, down=down, sql=sql)
 
 
 async def _show_plan(
-    options: Options, target: int | None, *, as_json: bool, down: bool, sql: bool = False
+    opened: MigrationRunner, target: int | None, *, as_json: bool, down: bool, sql: bool = False
 ) -> None:
-    async with options.runner() as runner:
+    async with opened as runner:
         preview: Any = runner.preview_down if down else runner.preview_up
         found: Preview = await preview(target)
     if as_json:
@@ -437,6 +453,7 @@ def staging(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("target_version", type=int, required=False)
 @click.option("--down", is_flag=True, help="Rehearse the way down to TARGET_VERSION.")
 @staging
+@out_of_order
 async def rehearse(
     options: Options,
     *,
@@ -445,11 +462,12 @@ async def rehearse(
     down: bool,
     schema_only: bool | None,
     tmp: str | None,
+    allow_out_of_order: bool,
 ) -> int:
     """Run what an `up` would do, or a `down`, on a private copy, and tell what came of it."""
     if down and target_version is None:
         raise click.UsageError("--down needs a TARGET_VERSION")
-    async with options.runner() as runner:
+    async with options.runner(allow_out_of_order=allow_out_of_order) as runner:
         act: Any = runner.rehearse_down if down else runner.rehearse_up
         found: Rehearsal = await act(target_version, schema_only=schema_only, directory=tmp)
     if as_json:
@@ -549,7 +567,8 @@ def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
         yield f"  {effect.statements} statement(s){touches}{back}"
         yield from _loss_lines([effect])
         if sql:
-            yield from (f"  | {printable(line, 1000)}" for line in effect.script.splitlines())
+            lines = effect.script.splitlines()
+            yield from (f"  | {printable(line.expandtabs(), len(line) * 8)}" for line in lines)
 
 
 def _loss_lines(effects: Iterable[Effect]) -> Iterable[str]:

@@ -55,11 +55,16 @@ if TYPE_CHECKING:
     from wave_async.model.effects import Preview
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.model.schema import Schema
+    from wave_async.safety.proof import Demand
     from wave_async.safety.rehearsal import Stopwatch
     from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Snapshots, Undone
     from wave_async.safety.verify import Verification
 
 logger = logging.getLogger("wave_async")
+
+
+class _Moved(Exception):
+    """Somebody else has migrated since it was proven what is to be recorded."""
 
 
 class _Untracked(Exception):
@@ -270,13 +275,17 @@ class MigrationManager:
         `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
-        if not force:
-            wanted = [e for v, e in catalogue.entries.items() if v <= version]
-            await self._prove(wanted, f"version {version} cannot be recorded")
+        entries = tuple(catalogue.entries.values())
+        upto = sum(entry.version <= version for entry in entries)
+        what = f"version {version} cannot be recorded"
+        demand = safety.proof.trust if force else await self._demand(entries, upto, what)
 
         def unmarked() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
-            return plan.unmarked(catalogue, found.applied, version, self._rules) or None
+            entries = plan.unmarked(catalogue, found.applied, version, self._rules)
+            if entries:
+                yield from demand()
+            return entries or None
 
         marking = self._marking(unmarked, Action.BASELINE)
         return _steps(Direction.UP, await self._run(marking, judge=unmarked) or ())
@@ -290,24 +299,29 @@ class MigrationManager:
         applied migration is not run again. Raises `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
+        applied = [r.version for r in await self.applied()]
+        known = [catalogue.entries[v] for v in applied if v in catalogue.entries]
+        what = "the edited migrations cannot be accepted"
+        demand = safety.proof.trust if force else await self._demand(known, len(known), what)
 
         def edited() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
-            return plan.edited(catalogue, found.applied, versions) or None
+            entries = plan.edited(catalogue, found.applied, versions)
+            if entries:
+                if applied != [r.version for r in found.applied]:
+                    raise _Moved
+                yield from demand()
+            return entries or None
 
-        applied = await self.applied()
-        if plan.edited(catalogue, applied, versions) and not force:
-            known = [
-                catalogue.entries[r.version] for r in applied if r.version in catalogue.entries
-            ]
-            await self._prove(known, "the edited migrations cannot be accepted")
         marking = self._marking(edited, Action.REPAIR)
-        return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+        try:
+            return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+        except _Moved:
+            return await self.repair(versions, force=force)
 
-    async def _prove(self, entries: Sequence[Entry], what: str) -> None:
-        live = await self._asked(safety.proof.read_schema)
+    async def _demand(self, entries: Sequence[Entry], count: int, what: str) -> Demand:
         async with self._scratch() as run:
-            await safety.proof.prove(run, entries, live, what)
+            return await safety.proof.demand(run, entries, count, what)
 
     async def _destroying(self, target: int | None) -> frozenset[int]:
         """Return the versions whose way up destroys something, or may; nothing is in no tables."""
@@ -330,8 +344,10 @@ class MigrationManager:
         or the disk has no room. Raises what `plan_up` raises; a migration that fails is told.
         """
         async with self._stage(schema_only=schema_only, directory=directory) as (copy, watch, why):
-            version = await copy.current_version()
-            back = partial(copy.migrate_down, version)
+            planned = await copy.plan_up(target)
+            version = max([*(s.version for s in planned.adopted), await copy.current_version()])
+            below = any(step.version < version for step in planned.steps)
+            back = None if below else partial(copy.migrate_down, version)
             act = partial(copy.migrate_up, target)
             return await safety.rehearsal.rehearse(copy.pool, act, back, watch, why)
 

@@ -105,6 +105,11 @@ def untouchable(path: str) -> tuple[object, ...] | None:
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
+def size(path: str) -> int:
+    """Return the bytes of a database and its write-ahead log, 0 for a missing one."""
+    return _size(path) + _size(f"{path}-wal")
+
+
 def _size(path: str) -> int:
     try:
         return Path(path).stat().st_size

@@ -13,6 +13,7 @@ import sqlite3
 from wave_async.database import history, log
 from wave_async.database.requests import Program
 from wave_async.errors import StatementRefused
+from wave_async.model.ddl import lowered
 
 _OWN_TRANSACTION = "each migration runs in one transaction of the engine; leave it out"
 _BOOKKEEPING = "the engine alone writes its bookkeeping; choose another name"
@@ -154,11 +155,11 @@ class Guard:
     """An authorizer that remembers why it refused: SQLite only says "not authorized".
 
     `altered` says that it let `PRAGMA legacy_alter_table` pass, which outlasts the transaction.
-    `touched` is what it let statements do to tables: the action, and the table's name.
+    `touched` is what it let statements do to tables, see `Touched`.
     """
 
     def __init__(self) -> None:
-        self.touched: set[tuple[int, str]] = set()
+        self.touched: set[tuple[int, str, str]] = set()
         self.refusal: StatementRefused | None = None
         self.altered = False
 
@@ -172,8 +173,13 @@ class Guard:
     ) -> int:
         """Answer SQLite's question about one action of a statement."""
         self.refusal = self._refusal(action, first or "", second or "")
-        if action in _WRITES and schema != "temp":
-            self.touched.add((action, (second if action in _OF_A_TABLE else first) or ""))
+        if action == sqlite3.SQLITE_ALTER_TABLE:  # the schema comes first, a dropped column last
+            schema, column = first, schema
+        else:
+            column = second if action == sqlite3.SQLITE_READ else ""
+        if schema != "temp" and (action in _WRITES or action == sqlite3.SQLITE_READ):
+            table = second if action in _OF_A_TABLE else first
+            self.touched.add((action, lowered(table or ""), lowered(column or "")))
         return sqlite3.SQLITE_OK if self.refusal is None else sqlite3.SQLITE_DENY
 
     def _refusal(self, action: int, first: str, second: str) -> StatementRefused | None:

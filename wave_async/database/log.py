@@ -20,7 +20,7 @@ from wave_async.version import VERSION
 
 TABLE = "schema_migrations_log"
 
-CREATE = f"""CREATE TABLE main.{TABLE} (
+CREATE = f"""CREATE TABLE IF NOT EXISTS main.{TABLE} (
     id INTEGER PRIMARY KEY,
     action TEXT NOT NULL,
     version INTEGER,
@@ -35,7 +35,13 @@ CREATE = f"""CREATE TABLE main.{TABLE} (
 _COLUMNS = "action, version, checksum, started_at, duration, outcome, tool, host, pid"
 FIND = f"SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
 APPEND = f"INSERT OR ABORT INTO main.{TABLE} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-READ = f"SELECT {_COLUMNS} FROM main.{TABLE} ORDER BY id"
+# Somebody may have written to it by hand; only what can be shown is read.
+READ = f"""SELECT {_COLUMNS} FROM main.{TABLE}
+    WHERE typeof(action) = 'text' AND typeof(version) IN ('integer', 'null')
+        AND typeof(checksum) IN ('text', 'null') AND typeof(started_at) = 'real'
+        AND started_at BETWEEN 0 AND 253402300799 AND typeof(duration) = 'real'
+        AND typeof(outcome) = 'text' AND typeof(tool) = 'text' AND typeof(host) = 'text'
+        AND typeof(pid) = 'integer' ORDER BY id"""
 
 DONE = "done"
 
@@ -52,24 +58,18 @@ class Log:
         """Add what was done, inside the transaction that does it; the table is made if missing."""
         if not self.on:
             return
-        append = Execute(APPEND, _row(action, version, checksum, started, DONE))
-        try:
-            yield append
-        except sqlite3.Error:
-            try:
-                yield Execute(CREATE)
-                yield append
-            except sqlite3.Error:
-                return
+        with suppress(sqlite3.Error):
+            yield Execute(CREATE)
+            yield Execute(APPEND, _row(action, version, checksum, started, DONE))
 
     def append_failure(
         self, action: Action, version: int, started: float, error: WaveError
     ) -> Program[None]:
         """Add what failed and was rolled back, where there is a log and nobody holds the lock."""
-        if not self.on or not (yield Query(FIND)):
+        if not self.on:
             return
         try:
-            if (yield BeginWrite(0)):
+            if (yield Query(FIND)) and (yield BeginWrite(0)):
                 yield Execute(APPEND, _row(action, version, None, started, error.sentence()))
                 yield Execute("COMMIT")
         except sqlite3.Error:

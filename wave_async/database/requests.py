@@ -116,8 +116,9 @@ class Report:
     event: Event
 
 
-Touched = frozenset[tuple[int, str]]
-"""What statements did: an action (https://sqlite.org/c3ref/c_alter_table.html) and a table."""
+Touched = frozenset[tuple[int, str, str]]
+"""What statements did: an action (https://sqlite.org/c3ref/c_alter_table.html), a table, and the
+column that was read or dropped; names in lower case."""
 
 Request = (
     Execute

@@ -18,6 +18,11 @@ BOOKKEEPING = frozenset({"schema_migrations", "schema_migrations_log"})
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat"
 
 
+def shadows_of(virtual: Iterable[str]) -> list[str]:
+    """Guess, by their names, what tables virtual ones keep for themselves."""
+    return [f"{name}_{suffix}" for name in virtual for suffix in _SHADOWS.split()]
+
+
 @dataclass(frozen=True, eq=False)
 class Object:
     """A table, an index, a trigger or a view, as a row of sqlite_schema tells it.
@@ -74,8 +79,7 @@ class Schema:
         """
         objects = list(objects)
         if shadows is None:
-            virtual = [o.name for o in objects if o.is_virtual]
-            shadows = [f"{name}_{suffix}" for name in virtual for suffix in _SHADOWS.split()]
+            shadows = shadows_of(o.name for o in objects if o.is_virtual)
         hidden = {*BOOKKEEPING, *map(lowered, shadows)}
         kept = [o for o in objects if o.owner not in hidden and not o.owner.startswith("sqlite_")]
         return cls(tuple(sorted(kept, key=attrgetter("key"))))

@@ -19,10 +19,13 @@ from wave_async.model.catalogue import Entry
 from wave_async.model.difference import Difference, Kind, differences, fitting_version
 from wave_async.model.schema import Schema
 
-__all__ = ["adoption", "compared", "prove", "read_schema"]
+__all__ = ["adoption", "compared", "demand", "read_schema", "trust"]
 
 Run = Callable[..., Awaitable[Any]]
 """Runs a program on an empty database."""
+
+Demand = Callable[[], Program[None]]
+"""Raises `NotProven`, under the lock that it is asked under."""
 
 
 async def adoption(run: Run, entries: Sequence[Entry]) -> Look:
@@ -56,10 +59,27 @@ async def compared(
     return [d for d in found if d.kind is not Kind.FOREIGN], foreign, None
 
 
-async def prove(run: Run, entries: Sequence[Entry], live: Schema, what: str) -> None:
-    """Raise `NotProven` where a schema is not what migrations make, with anything besides."""
-    wrong, _, unproven = await compared(run, entries, live)
-    if wrong:
-        raise NotProven(what, tuple(wrong))
-    if unproven is not None:
-        raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+async def demand(run: Run, entries: Sequence[Entry], count: int, what: str) -> Demand:
+    """Return what raises `NotProven` where a schema is not what the first migrations make.
+
+    What no migration of `entries` makes may be there besides.
+    """
+    versions = await run(partial(replay, entries)) or []
+    wanted = versions[count - 1][1] if 0 < count <= len(versions) else Schema()
+    ours = {o.key for _, schema in versions for o in schema.objects}
+
+    def demanded() -> Program[None]:
+        live = yield from read_schema()
+        if count > len(versions):
+            unproven = entries[len(versions)].version
+            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+        known = Schema(tuple(o for o in live.objects if o.key in ours))
+        if known != wanted:
+            raise NotProven(what, tuple(differences(wanted, known)))
+
+    return demanded
+
+
+def trust() -> Program[None]:
+    """Demand nothing."""
+    yield from ()

@@ -5,6 +5,7 @@ Knows no manager: what runs the plan, and what goes back, is handed in.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -71,7 +72,7 @@ async def stage(
     """
     why = _why_without_rows(pool.path, schema_only=schema_only)
     parent = Path(directory or Path(pool.path).parent)
-    if not why and pool.path != files.MEMORY:
+    if not why and files.check(pool.path):
         with private_directory(parent, f".{Path(pool.path).name}.rehearsal-") as place:
             copy = place / Path(pool.path).name
             try:
@@ -93,10 +94,10 @@ async def stage(
 def _why_without_rows(path: str, *, schema_only: bool | None) -> str:
     if schema_only:
         return "asked for"
-    if schema_only is None and path != files.MEMORY and Path(path).exists():
-        size = Path(path).stat().st_size
-        if size > LARGEST_COPY:
-            return f"the database is larger than {megabytes(LARGEST_COPY)}"
+    if path == files.MEMORY:
+        return "a database in memory is not copied"
+    if schema_only is None and files.size(path) > LARGEST_COPY:
+        return f"the database is larger than {megabytes(LARGEST_COPY)}"
     return ""
 
 
@@ -106,7 +107,7 @@ def _outline() -> Program[tuple[Schema, History]]:
 
 
 async def rehearse(
-    stage: SingleConnectionPool, act: Act, back: Act, watch: Stopwatch, schema_only: str
+    stage: SingleConnectionPool, act: Act, back: Act | None, watch: Stopwatch, schema_only: str
 ) -> Rehearsal:
     """Run a plan on a stage, look at what it did, and go back where there is a way."""
     before = await stage.ask(_facts)
@@ -125,7 +126,7 @@ async def rehearse(
         rows=tuple(_changed(before.rows, after.rows)),
         violations=await stage.ask(partial(_violated_since, before.violations)),
         damage=await stage.ask(_damage),
-        back=None if failure else await _not_restored(stage, back, before.schema),
+        back=None if failure or back is None else await _not_restored(stage, back, before.schema),
         schema_only=schema_only,
     )
 
@@ -170,6 +171,8 @@ def _violated_since(before: keys.Violations) -> Program[str]:
         yield from keys.check(before)
     except KeysViolated as error:
         return error.sentence()
+    except sqlite3.OperationalError as error:  # a key that does not fit its parent
+        return str(error)
     return ""
 
 
