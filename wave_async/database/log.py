@@ -34,6 +34,8 @@ CREATE = f"""CREATE TABLE IF NOT EXISTS main.{TABLE} (
 )"""
 _COLUMNS = "action, version, checksum, started_at, duration, outcome, tool, host, pid"
 FIND = f"SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = '{TABLE}'"
+TRIGGERS = f"""SELECT 1 FROM main.sqlite_schema
+    WHERE type = 'trigger' AND tbl_name = '{TABLE}' COLLATE NOCASE"""
 APPEND = f"INSERT OR ABORT INTO main.{TABLE} ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Somebody may have written to it by hand; only what can be shown is read.
 READ = f"""SELECT {_COLUMNS} FROM main.{TABLE}
@@ -51,6 +53,10 @@ class Log:
     """Writes the log, or nothing where it is switched off."""
 
     on: bool = True
+
+    def unless_triggered(self) -> Program[Log]:
+        """Return this log, or none where a trigger might end the transaction that writes it."""
+        return OFF if self.on and (yield Query(TRIGGERS)) else self
 
     def append(
         self, action: Action, version: int | None, checksum: str | None, started: float

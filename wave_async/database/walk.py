@@ -79,6 +79,7 @@ class Walk:
         if seen != self._seen:
             found = yield from history.read()
             self._tracked = found.tracked
+            self._log = yield from self._log.unless_triggered()
             self._left = deque(self._choose(found, len(self._done)))
             self._seen = seen
         return self._left[0] if self._left else None
@@ -163,12 +164,13 @@ def mark(
     def record(entries: tuple[Entry, ...]) -> Program[None]:
         if not (yield from history.read()).tracked:
             yield Execute(history.CREATE)
+        written = yield from log.unless_triggered()
         for entry in entries:
             if action is Action.REPAIR:
                 yield Execute(history.REPAIR, (entry.checksum, entry.version))
             else:
                 yield Execute(history.RECORD, entry.row)
-            yield from log.append(action, entry.version, entry.checksum, time())
+            yield from written.append(action, entry.version, entry.checksum, time())
         yield Execute("COMMIT")
 
     return (yield from step.write(look, record, patience)) or ()
