@@ -36,6 +36,7 @@ from wave_async.errors import (
     NeedsRecovery,
     NewerDatabase,
     NoSpace,
+    NotAtomic,
     NotProven,
     OutOfOrder,
     PlanChanged,
@@ -236,6 +237,13 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         ConfirmationRequired(),
         "a rollback may lose data and there is no terminal to ask on; say --yes",
+    ),
+    (
+        NotAtomic(3, "it runs outside a transaction"),
+        (
+            "migration 3 cannot be in one transaction with the others: it runs outside a "
+            "transaction; migrate up to it without --atomic"
+        ),
     ),
     (
         RehearsalFailed("no such table: t"),

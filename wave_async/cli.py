@@ -227,6 +227,7 @@ def _policy(directory: str | None, *, wanted: bool | None = None) -> SnapshotPol
 @command
 @click.argument("target_version", type=int, required=False)
 @out_of_order
+@click.option("--atomic", is_flag=True, help="Apply all in one transaction, or nothing.")
 @click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
 @precautions
@@ -236,6 +237,7 @@ async def up(
     as_json: bool,
     target_version: int | None,
     allow_out_of_order: bool,
+    atomic: bool,
     first: bool,
     snapshot: bool | None,
     snapshot_dir: str | None,
@@ -253,7 +255,7 @@ async def up(
     ):
         if first:
             _require_passed(await runner.rehearse_up(target_version))
-        done = await runner.migrate_up(target_version)
+        done = await runner.migrate_up(target_version, atomic=atomic)
         now = None if done else await runner.status()
     if as_json:
         _print_json({"adopted": _step_list(done.adopted), "applied": _step_list(done.steps)})

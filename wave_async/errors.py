@@ -28,6 +28,7 @@ WaveError
 │   ├── PlanChanged           somebody else migrated while a rollback ran
 │   ├── SnapshotNotFound      there is no snapshot, or none of that name
 │   ├── ConfirmationRequired  a rollback that nobody confirmed
+│   ├── NotAtomic             an all-or-nothing run that cannot be one transaction
 │   └── RehearsalFailed       a rehearsal on a copy went wrong
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
@@ -433,6 +434,19 @@ class ConfirmationRequired(PlanError):
 
     def sentence(self) -> str:
         return "a rollback may lose data and there is no terminal to ask on; say --yes"
+
+
+class NotAtomic(PlanError):
+    """Raised by an all-or-nothing run that cannot be one transaction; nothing was changed."""
+
+    version: int
+    problem: str
+
+    def sentence(self) -> str:
+        return (
+            f"migration {self.version} cannot be in one transaction with the others: "
+            f"{self.problem}; migrate up to it without --atomic"
+        )
 
 
 class RehearsalFailed(PlanError):

@@ -219,29 +219,29 @@ class MigrationManager:
             statement_timeout=self._statement_timeout,
         )
 
-    async def migrate_up(self, target: int | None = None) -> Plan:
+    async def migrate_up(self, target: int | None = None, *, atomic: bool = False) -> Plan:
         """Apply what is pending up to `target` (None: the newest version), lowest first.
 
         Returns what was done. A target at or below the current version does nothing. With nothing
         to do, nothing is written and no write lock is taken. Cancelled, the running step is rolled
-        back and finished ones stay.
+        back and finished ones stay; `atomic` runs them all in one transaction, so that none does.
 
         A database with tables but no bookkeeping is adopted first: the migrations are replayed in
         memory, and the one version whose whole schema is there is recorded, with all below it; what
         no version makes may be there besides. Where nothing is ours, everything is applied.
 
-        Raises `InvalidTarget`, `OutOfOrder`, `AdoptionRefused`, `MigrationFailed` and
+        Raises `InvalidTarget`, `OutOfOrder`, `NotAtomic`, `AdoptionRefused`, `MigrationFailed` and
         `DatabaseLocked`.
         """
         catalogue = await self._proven()
         if self._snapshots and not self._snapshots.always:
             self._harmful = await self._destroying(target)
         try:
-            return await self._migrate_up(catalogue, target, adopt=True)
+            return await self._migrate_up(catalogue, target, adopt=True, atomic=atomic)
         except _Untracked:
             proof = await self._proof(catalogue)
             adopted = await self._run(self._marking(proof, Action.SKIP), judge=proof)
-            done = await self._migrate_up(catalogue, target, adopt=False)
+            done = await self._migrate_up(catalogue, target, adopt=False, atomic=atomic)
             return replace(done, adopted=_steps(Direction.UP, adopted or ()))
 
     async def migrate_down(self, target: int) -> Plan:
@@ -446,9 +446,9 @@ class MigrationManager:
         return safety.snapshots.Snapshots(self.pool.path, policy, self.pool.setup)
 
     def _walk(
-        self, direction: Direction, choose: Choice
+        self, direction: Direction, choose: Choice, *, atomic: bool = False
     ) -> Callable[[], Program[tuple[Step, ...]]]:
-        walk = Walk(direction, choose, self._lock_timeout, self._log)
+        walk = Walk(direction, choose, self._lock_timeout, self._log, atomic=atomic)
         if self._snapshots is None or self.pool.path == MEMORY:
             return walk.program
         return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
@@ -495,7 +495,9 @@ class MigrationManager:
         program = partial(load, script, "the pre-migration schema", self._lock_timeout)
         return bool(await self._run(program, judge=untracked))
 
-    async def _migrate_up(self, catalogue: Catalogue, target: int | None, *, adopt: bool) -> Plan:
+    async def _migrate_up(
+        self, catalogue: Catalogue, target: int | None, *, adopt: bool, atomic: bool
+    ) -> Plan:
         def choose(found: History, _done: int) -> list[Entry]:
             pending = plan.up(catalogue, found.applied, target, self._rules)
             if pending and found.populated and adopt:
@@ -507,7 +509,7 @@ class MigrationManager:
             verdict = (self.pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
-            steps = yield from self._walk(Direction.UP, choose)()
+            steps = yield from self._walk(Direction.UP, choose, atomic=atomic)()
             self._up_to_date = None if steps else verdict
             return steps
 

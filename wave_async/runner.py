@@ -126,11 +126,11 @@ class MigrationRunner:
         self._config.require_enabled()
         return await self._manager.repair(versions, force=force)
 
-    async def migrate_up(self, target: int | None = None) -> Plan:
+    async def migrate_up(self, target: int | None = None, *, atomic: bool = False) -> Plan:
         """Apply what is pending up to `target`; with nothing to do nothing is opened to write."""
         self._config.require_enabled()
         plan = await self._manager.recovering(partial(self._manager.plan_up, target))
-        return plan and await self._manager.migrate_up(target)
+        return plan and await self._manager.migrate_up(target, atomic=atomic)
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`."""

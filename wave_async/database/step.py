@@ -6,7 +6,7 @@ write and commit, or roll back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from wave_async.database import guard, history, keys
@@ -117,7 +117,7 @@ def outside(entry: Entry, direction: Direction) -> Program[None]:
 def record(
     entry: Entry, direction: Direction, log: Log, started: float, *, tracked: bool
 ) -> Program[None]:
-    """Write the record of a migration inside the transaction that is open, and commit.
+    """Write the record of a migration inside the transaction that is open.
 
     The log gets its row too; `started` is in seconds since 1970.
     """
@@ -129,8 +129,13 @@ def record(
     else:
         yield from _own(Execute(history.FORGET, (entry.version,)), failed)
     yield from log.append(Action(direction.value), entry.version, entry.checksum, started)
-    yield from _own(Execute("COMMIT"), failed)
-    yield Report(StepFinished(entry.step(direction)))
+
+
+def commit(entries: Sequence[Entry], direction: Direction) -> Program[None]:
+    """Commit migrations with their records."""
+    yield from _own(Execute("COMMIT"), blame(entries[-1], direction))
+    for entry in entries:
+        yield Report(StepFinished(entry.step(direction)))
 
 
 def run(entry: Entry, direction: Direction) -> Program[Touched]:

@@ -7,15 +7,16 @@ holes when somebody else migrates meanwhile.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from time import time
 
 from wave_async.database import guard, history, step
 from wave_async.database.history import History
 from wave_async.database.log import OFF, Log
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
-from wave_async.errors import MigrationFailed, PlanChanged, WaveError
+from wave_async.errors import MigrationFailed, NotAtomic, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.migration import Action, Direction, Migration, Step
 from wave_async.model.script import Script
@@ -34,7 +35,8 @@ class Walk:
     The history is read again only when another connection has committed since: our own steps are
     known. `before_first` is run once, inside the transaction of the first step that this run does,
     before that step's own statements (before a step outside a transaction there is none); what it
-    raises fails the run. `changed` says whether a step may have changed the database for good.
+    raises fails the run. `atomic` runs all steps in one transaction. `changed` says whether a step
+    may have changed the database for good.
     """
 
     def __init__(
@@ -44,10 +46,13 @@ class Walk:
         patience: float,
         log: Log = OFF,
         before_first: Callable[[], Program[object]] | None = None,
+        *,
+        atomic: bool = False,
     ) -> None:
         self.before_first = before_first
         self.changed = False
         self.direction = direction
+        self._atomic = atomic
         self._choose = choose
         self._patience = patience
         self._log = log
@@ -62,8 +67,8 @@ class Walk:
         What it raises names in `done` the versions that had been finished by then.
         """
         try:
-            while (entry := (yield from self._look())) is not None:
-                yield from self._run(entry)
+            while batch := (yield from self._look()):
+                yield from self._run(batch)
         except WaveError as error:
             error.done = tuple(s.version for s in self._done)
             raise
@@ -74,7 +79,7 @@ class Walk:
         """What this run would still do, first things first, as of its last look."""
         return tuple(entry.migration for entry in self._left)
 
-    def _look(self) -> Program[Entry | None]:
+    def _look(self) -> Program[tuple[Entry, ...]]:
         ((seen,),) = yield Query(history.DATA_VERSION)
         if seen != self._seen:
             found = yield from history.read()
@@ -82,43 +87,59 @@ class Walk:
             self._log = yield from self._log.unless_triggered()
             self._left = deque(self._choose(found, len(self._done)))
             self._seen = seen
-        return self._left[0] if self._left else None
+        return tuple(islice(self._left, None if self._atomic else 1))
 
-    def _run(self, entry: Entry) -> Program[None]:
+    def _run(self, batch: tuple[Entry, ...]) -> Program[None]:
+        """Run what belongs into one transaction: a step, or all of them."""
         direction, started = self.direction, time()
 
-        def look() -> Program[Entry | None]:
-            return entry if (yield from self._look()) is entry else None
+        def look() -> Program[tuple[Entry, ...] | None]:
+            return batch if (yield from self._look()) == batch else None
 
-        def write(_: Entry) -> Program[None]:
+        def write(_: object) -> Program[None]:
             nonlocal started
             tracked = self._tracked
-            if entry.migration.transaction:
-                yield from self._begin()
-                started = time()  # now that the lock is held
-                yield from step.migrate(entry, direction, tracked=tracked)
-                tracked = True
-            yield from step.record(entry, direction, self._log, started, tracked=tracked)
+            for entry in batch:
+                if entry.migration.transaction:
+                    yield from self._begin()
+                    started = time()  # now that the lock is held
+                    yield from step.migrate(entry, direction, tracked=tracked)
+                    tracked = True
+                yield from step.record(entry, direction, self._log, started, tracked=tracked)
+            yield from step.commit(batch, direction)
 
         try:
-            if not entry.migration.transaction:
+            keys_on = _keys_on(batch, direction)
+            if not batch[0].migration.transaction:
                 yield from self._begin()
                 self.changed = True
-                yield from step.outside(entry, direction)
-            keys_on = entry.keys_on(direction)
+                yield from step.outside(batch[0], direction)
             if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
                 self._tracked = self.changed = True
-                self._done.append(self._left.popleft().step(direction))
+                self._done += [self._left.popleft().step(direction) for _ in batch]
         except MigrationFailed as error:
-            yield from self._log.append_failure(
-                Action(direction.value), entry.version, started, error
-            )
+            version = error.version or 0
+            yield from self._log.append_failure(Action(direction.value), version, started, error)
             raise
 
     def _begin(self) -> Program[None]:
         before, self.before_first = self.before_first, None
         if before is not None:
             yield from before()
+
+
+def _keys_on(batch: Sequence[Entry], direction: Direction) -> bool:
+    """Return whether keys are enforced in one transaction of several steps.
+
+    Raises `NotAtomic` where some want them and some do not, or one is to run outside of any.
+    """
+    first, *rest = batch
+    for entry in batch if rest else ():
+        if not entry.migration.transaction:
+            raise NotAtomic(entry.version, "it runs outside a transaction")
+        if entry.keys_on(direction) is not first.keys_on(direction):
+            raise NotAtomic(entry.version, f"foreign keys are not as in migration {first.version}")
+    return first.keys_on(direction)
 
 
 def consistently(program: Callable[[], Program[T]]) -> Program[T]:
