@@ -14,7 +14,7 @@ import pytest
 from asyncclick.testing import CliRunner, Result
 from conftest import numbered
 
-from wave_async import Migration, MigrationManager, SingleConnectionPool, errors
+from wave_async import Migration, MigrationManager, SingleConnectionPool, SnapshotPolicy, errors
 from wave_async.cli import cli
 from wave_async.model.effects import Preview
 
@@ -282,6 +282,26 @@ async def test_a_schema_that_needs_the_applications_functions(path: Path) -> Non
         manager = MigrationManager(pool, [Migration(1, "First", base), steps])
         (effect,) = (await manager.preview_up()).unknown
     assert "the schema cannot be copied: no such function: twice" == effect.unknown
+
+
+async def test_an_extension_that_is_not_loaded(pool: SingleConnectionPool, path: Path) -> None:
+    """A virtual table of which nothing can be asked makes losses unknown and stops nothing."""
+    migrations = numbered(2)
+    await MigrationManager(pool, migrations).migrate_up()
+    await pool.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(
+            "CREATE VIRTUAL TABLE f USING fts5 (x); PRAGMA writable_schema = ON;"
+            "UPDATE sqlite_schema SET sql = replace(sql, 'fts5', 'gone') WHERE name = 'f'"
+        )
+    manager = MigrationManager(pool, migrations, snapshots=SnapshotPolicy())
+
+    (effect,) = (await manager.preview_down(1)).effects
+    assert "the schema cannot be copied: no such module: gone" == effect.unknown
+    assert (await manager.rehearse_down(1)).failure == ""
+    assert 1 == len((await manager.migrate_down(1)).steps)
+    assert 1 == len((await manager.migrate_up()).steps)
+    assert await manager.validate()
 
 
 @pytest.mark.parametrize("mode", ["WAL", "DELETE"])

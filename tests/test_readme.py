@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from asyncclick.testing import CliRunner
 
 from wave_async.cli import cli
 from wave_async.config import MigrationConfig
@@ -99,3 +100,36 @@ def test_the_header_that_is_shown_can_be_read() -> None:
     options = {"foreign_keys", "transaction", "legacy_alter_table", "cascade"}
 
     assert options | {"irreversible", "description"} == set(read_header("a.sql", line).options)
+
+
+def test_every_command_has_its_line() -> None:
+    """The table of the README names the commands that there are, each once."""
+    block = README.partition("## The command line")[2].split("```")[1]
+
+    assert sorted(cli.commands["migrate"].commands) == sorted(
+        re.findall(r"^([a-z]+)\b(?! migrate)", block, re.MULTILINE)
+    )
+
+
+async def test_the_tour_is_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page about safety shows is what the commands say, but for times and hosts."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "safety.md").read_text()
+    down, rehearse, validate, log = re.findall(r"```\n\$ wave migrate (.*?)```", page, re.DOTALL)
+
+    async def said(command: str) -> str:
+        result = await CliRunner().invoke(cli, ["migrate", *command.split()])
+        return f"{command}\n{result.stdout}{result.stderr}"
+
+    def untimed(text: str) -> str:
+        return re.sub(r"\d+\.\d+ s\b", "0.000 s", text)
+
+    await said("up 3")
+    assert down == await said("down 2 --plan")
+    assert untimed(rehearse) == untimed(await said("rehearse --down 2"))
+    line = r"log\n[-\d]+ [:\d]+ up 1: done in [.\d]+ s \(wave-async \S+, \S+, process \d+\)\n"
+    assert re.fullmatch(line, log)
+    assert re.match(line, await said("log"))
+    with closing(sqlite3.connect(".wave/state.db")) as connection:
+        connection.execute("DROP INDEX idx_performance_metric_run_id")
+    assert validate == await said("validate")

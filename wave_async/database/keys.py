@@ -16,15 +16,16 @@ from wave_async.errors import CascadeRefused, KeysViolated
 
 # A rebuild gives the same violations other rowids, so they are counted and not listed.
 CHILDREN = """SELECT DISTINCT c.name FROM main.sqlite_schema c,
-    pragma_foreign_key_list(c.name, 'main') WHERE c.type = 'table'"""
+    pragma_foreign_key_list(c.name, 'main') WHERE c.rootpage > 0 AND c.type = 'table'"""
 VIOLATIONS = "SELECT parent, count(*) FROM pragma_foreign_key_check(?, 'main') GROUP BY 1"
 ORPHANS = """SELECT DISTINCT c.name, k."table"
     FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
-    WHERE c.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
+    WHERE c.rootpage > 0 AND c.type = 'table' AND NOT EXISTS (SELECT 1 FROM main.sqlite_schema p
         WHERE p.type = 'table' AND p.name = k."table" COLLATE NOCASE)"""
 REFERENCES = """SELECT c.name, k.id, k."from", k."to"
     FROM (SELECT ? AS name) p, main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
-    WHERE c.type = 'table' AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
+    WHERE c.rootpage > 0 AND c.type = 'table'
+        AND k.on_delete IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
         AND k."table" = p.name COLLATE NOCASE AND c.name != p.name COLLATE NOCASE
     ORDER BY c.name, k.id, k.seq"""
 PRIMARY_KEY = "SELECT name FROM pragma_table_info(?, 'main') WHERE pk > 0 ORDER BY pk"

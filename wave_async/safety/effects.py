@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from wave_async.database import keys, step
-from wave_async.database.requests import Execute, Program, Query, Rollback, Touched
+from wave_async.database.requests import Execute, Program, Query, Rollback, Touched, attempt
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
 from wave_async.model.ddl import lowered
@@ -34,14 +34,16 @@ Tables = dict[str, Table]
 """Tables by their names in lower case; not those that virtual ones keep for themselves."""
 
 COLUMNS = """SELECT t.name, c.name FROM main.sqlite_schema t, pragma_table_xinfo(t.name, 'main') c
-    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY t.rowid, c.cid"""
+    WHERE t.rootpage > 0 AND t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+    ORDER BY t.rowid, c.cid"""
 # Rows that INSERT copies page by page are not told as read (xferOptimization in
 # https://sqlite.org/src/file/src/insert.c); with their counts wanted it goes row by row.
 EVERY_READ = "PRAGMA count_changes = ON"
-VIRTUAL = "SELECT name FROM main.sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'"
+# Nothing is asked of a virtual table itself: the extension that it needs may not be loaded.
+VIRTUAL = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage = 0"
 CASCADES = """SELECT c.name, k."table"
     FROM main.sqlite_schema c, pragma_foreign_key_list(c.name, 'main') k
-    WHERE c.type = 'table' AND k.on_delete = 'CASCADE'"""
+    WHERE c.rootpage > 0 AND c.type = 'table' AND k.on_delete = 'CASCADE'"""
 COLUMNS_OF = "SELECT name FROM pragma_table_xinfo(?, 'main') ORDER BY cid"
 
 _ORDER = {"table": 0, "index": 1, "view": 2, "trigger": 3}
@@ -114,8 +116,10 @@ def _counted(loss: Loss, tables: Tables) -> Program[Loss]:
     if there is None or (loss.column and loss.column not in there.columns):
         return loss  # a step before made it
     what = keys.quoted_name(loss.column) if loss.column else "*"
-    ((rows,),) = yield Query(f"SELECT count({what}) FROM main.{keys.quoted_name(loss.table)}")
-    return replace(loss, rows=rows)
+    counted = yield from attempt(
+        Query(f"SELECT count({what}) FROM main.{keys.quoted_name(loss.table)}")
+    )
+    return loss if isinstance(counted, sqlite3.Error) else replace(loss, rows=counted[0][0])
 
 
 def _described(entry: Entry, direction: Direction) -> Effect:
@@ -225,9 +229,10 @@ def _tables() -> Program[Tables]:
     found: Tables = {}
     for table, column in (yield Query(COLUMNS)):
         found.setdefault(lowered(table), Table(table, [])).columns.append(column)
-    for shadow in shadows_of(lowered(name) for (name,) in (yield Query(VIRTUAL))):
+    virtual = [name for (name,) in (yield Query(VIRTUAL))]
+    for shadow in shadows_of(map(lowered, virtual)):
         found.pop(shadow, None)
-    return found
+    return found | {lowered(name): Table(name, []) for name in virtual}
 
 
 def _tables_after(touched: Touched, before: Tables) -> Program[Tables]:

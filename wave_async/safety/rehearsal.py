@@ -17,7 +17,7 @@ from typing import NamedTuple
 from wave_async.database import files, history, keys
 from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.history import History
-from wave_async.database.requests import Execute, Program, Query
+from wave_async.database.requests import Execute, Program, Query, attempt
 from wave_async.database.schema import read_schema
 from wave_async.database.walk import consistently
 from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError, megabytes
@@ -155,7 +155,9 @@ def _facts() -> Program[Facts]:
     schema = yield from read_schema()
     rows: dict[str, int] = {}
     for table in (o.name for o in schema.objects if o.type == "table"):
-        ((rows[table],),) = yield Query(f"SELECT count(*) FROM main.{keys.quoted_name(table)}")
+        counted = yield from attempt(Query(f"SELECT count(*) FROM main.{keys.quoted_name(table)}"))
+        if not isinstance(counted, sqlite3.Error):  # of an extension that is not loaded
+            ((rows[table],),) = counted
     return Facts(schema, rows, (yield from keys.violations()))
 
 
