@@ -27,11 +27,13 @@ class Peer:
     make: Callable[[Path], Contestant]
 
 
-def per_step(folder: Path, workload: Workload, name: str, text: Callable[[Step], str]) -> None:
+def per_step(
+    folder: Path, workload: Workload, name: str, text: Callable[[Step], str], first: int = 1
+) -> None:
     """Write a file for each migration."""
     folder.mkdir(parents=True, exist_ok=True)
-    for step in workload.steps:
-        path = folder / name.format(step.version, step.name)
+    for number, step in enumerate(workload.steps, first):
+        path = folder / name.format(number, step.name)
         path.write_text(text(step), encoding="utf-8")
 
 
@@ -164,7 +166,8 @@ def peewee(programs: Path) -> Contestant:
         return f"def migrate{head}:\n    {up}\n\ndef rollback{head}:\n    {down}\n"
 
     def write(folder: Path, workload: Workload) -> None:
-        per_step(folder / FOLDER, workload, "{:04}_{}.py", module)
+        # It reads three digits and no more.
+        per_step(folder / FOLDER, workload, "{:03}_{}.py", module, first=0)
 
     tool, about = str(programs / "pw_migrate"), ("--database", f"sqlite:///{DATABASE}")
     about = (*about, "--directory", FOLDER)
@@ -203,15 +206,22 @@ def tortoise(programs: Path) -> Contestant:
     return Contestant("tortoise", write, (*tool, "migrate"), (*tool, "history"), note)
 
 
+AERICH = (
+    "CREATE TABLE aerich (id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,"
+    " version VARCHAR(255) NOT NULL, app VARCHAR(100) NOT NULL, content JSON NOT NULL);\n"
+)
+
+
 def aerich(programs: Path) -> Contestant:
-    """Modules that return their SQL."""
+    """Modules that return their SQL; the first one makes its own table, as `init-db` writes it."""
 
     def module(step: Step) -> str:
+        own = AERICH if step.version == 1 else ""
         return dedent(f"""\
             RUN_IN_TRANSACTION = True
 
             async def upgrade(db):
-                return {step.script!r}
+                return {own + step.script!r}
 
             async def downgrade(db):
                 return {step.back!r}
