@@ -14,12 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiosqlite
-
 import limit
 from contestants import ENGINE, LIMIT
 from results import Results
-from wave_async import Migration, MigrationManager, SingleConnectionPool
 from workloads import Workload, generated
+
+from wave_async import Migration, MigrationManager, SingleConnectionPool
 
 APPLY, CHECK = "apply", "up to date?"
 SELECT, UNLOGGED = "one aiosqlite SELECT", "wave, without its log"
@@ -38,11 +38,12 @@ async def engine(path: Path, migrations: list[Migration], *, log: bool = True) -
         assert len(done.steps) == len(migrations)
 
 
-def timed(job: Callable[[], object]) -> float:
-    """Return how many seconds a job takes."""
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
+def timed(job: Callable[[Path], object]) -> float:
+    """Return how many seconds a job takes on a fresh database."""
+    with TemporaryDirectory(prefix="wave-bench-") as folder:
+        start = time.perf_counter()
+        job(Path(folder, "app.db"))
+        return time.perf_counter() - start
 
 
 def apply(results: Results, workload: Workload, rounds: int) -> None:
@@ -58,8 +59,7 @@ def apply(results: Results, workload: Workload, rounds: int) -> None:
     took: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(-1, rounds):
         for name, job in jobs.items():
-            with TemporaryDirectory(prefix="wave-bench-") as folder:
-                seconds = timed(lambda job=job, folder=folder: job(Path(folder, "app.db")))
+            seconds = timed(job)
             if number >= 0:
                 took[name].append(seconds)
     for name, values in took.items():

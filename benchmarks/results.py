@@ -60,9 +60,7 @@ class Results:
 
     def of(self, what: str, workload: str = "") -> dict[str, Figure]:
         """Return the figures of one thing by their rows."""
-        return {
-            f.row: f for f in self.figures if f.what == what and workload in ("", f.workload)
-        }
+        return {f.row: f for f in self.figures if f.what == what and workload in ("", f.workload)}
 
     def workloads(self, what: str) -> list[str]:
         """Return the workloads under which a thing was measured, in their order."""

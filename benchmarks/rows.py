@@ -80,7 +80,9 @@ def spent(command: Command, folder: Path) -> Spent:
 
     A small process starts it: the peak of a process counts from that of the one it was forked from.
     """
-    return Spent(*json.loads(last_line(run((sys.executable, "-ISE", str(SPENT), *command), folder))))
+    return Spent(
+        *json.loads(last_line(run((sys.executable, "-ISE", str(SPENT), *command), folder)))
+    )
 
 
 @contextmanager

@@ -10,17 +10,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiosqlite
-
 from race import percentile
 from results import Results
-from wave_async import Migration, MigrationManager, SingleConnectionPool
 from workloads import generated
 
-FRESH, DONE, MIXED, LOCK = "wave, fresh", "wave, up to date", "wave, among queries", "bare lock"
+from wave_async import Migration, MigrationManager, SingleConnectionPool
+
+FRESH, DONE, LOCK = "wave, fresh", "wave, up to date", "bare lock"
+MIXED, QUERIES = "wave, among queries", "queries among it"
 TICK = 0.001
 KNOWN = 10
 MIGRATIONS = [
@@ -35,11 +37,15 @@ class Crowd:
     ends: dict[int, float] = field(default_factory=dict)
     gap: float = 0.0
 
+    def every_second(self, first: int) -> Crowd:
+        """Return the tasks of one kind, where two kinds took turns."""
+        return Crowd({n: end for n, end in self.ends.items() if n % 2 == first}, self.gap)
+
     @property
     def order(self) -> float:
         """The share of neighbours that ended in the order in which they asked; 1 is fair."""
         asked = [self.ends[number] for number in sorted(self.ends)]
-        pairs = list(zip(asked, asked[1:], strict=False))
+        pairs = list(pairwise(asked))
         return sum(first <= second for first, second in pairs) / len(pairs) if pairs else 1.0
 
 
@@ -133,6 +139,10 @@ def measure(rounds: int, crowds: Sequence[int]) -> Results:
                     crowd = asyncio.run(job(Path(folder, "app.db"), tasks))
                 if number >= 0:
                     found[name].append(crowd)
+        if tasks > 1:
+            both = found.pop(MIXED)
+            found[MIXED] = [crowd.every_second(0) for crowd in both]
+            found[QUERIES] = [crowd.every_second(1) for crowd in both]
         for name, all_rounds in found.items():
             record(results, name, all_rounds, f"{tasks:,} tasks")
     return results

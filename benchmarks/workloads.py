@@ -77,9 +77,7 @@ def generated(count: int) -> Workload:
 
 def filling() -> Workload:
     """Return 100 migrations that write 10,000 rows each."""
-    counted = (
-        f"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {ROWS})"  # noqa: S608
-    )
+    counted = f"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {ROWS})"
     return Workload(
         f"100 that write {ROWS:,} rows",
         tuple(
