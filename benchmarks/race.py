@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -15,7 +17,7 @@ from tempfile import TemporaryDirectory
 from contestants import ENGINE, LIMIT, Contestant, baselines, tables
 from peers import Installed
 from results import Results
-from rows import PATIENCE, Failed, environment, last_line, run
+from rows import PATIENCE, Failed, environment, named_error, run
 from workloads import Workload
 
 TOGETHER = 8
@@ -76,7 +78,7 @@ def ending(process: subprocess.Popen[str], start: float) -> Ended:
     with closing(process.stderr), process:
         said = process.stderr.read()
         code = process.wait(PATIENCE)
-    error = (last_line(said) or f"exit code {code}") if code else ""
+    error = (named_error(said) or f"exit code {code}") if code else ""
     return Ended(time.perf_counter() - start, error)
 
 
@@ -106,10 +108,16 @@ def record(results: Results, name: str, raced: Sequence[Race], processes: int) -
         results.add(f"{WAIT} {label}", about, name, "s", [percentile(w, share) for w in waits])
     # 1: everyone waits for as long; 0: one waits for all.
     results.add("fairness", about, name, "", [min(w) / max(w) for w in waits])
-    said = {e.error for r in raced for e in r.ended if e.error}
-    said |= {f"afterwards: {r.broken}" for r in raced if r.broken}
+    said = Counter(alike(e.error) for r in raced for e in r.ended if e.error)
+    said.update(f"afterwards: {alike(r.broken)}" for r in raced if r.broken)
     if said:
-        results.notes.append(f"{name}, {about}: " + "; ".join(sorted(said)))
+        errors = "; ".join(f"{count} x {error}" for error, count in said.most_common())
+        results.notes.append(f"{name}, {len(raced)} races of {about}: {errors}")
+
+
+def alike(error: str) -> str:
+    """Return an error without what differs from process to process: tables, numbers, folders."""
+    return re.sub(r"\S*wave-bench-[^\s'\"/]*/?", "", re.sub(r"\d{3,}|(?<=\bt)\d+", "N", error))
 
 
 def measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,18 +45,26 @@ class Spent(NamedTuple):
 
 
 class Failed(Exception):
-    """A command did not end well; the text is the last line that it said."""
+    """A command did not end well; the text is how it named its error."""
 
 
 def environment() -> dict[str, str]:
     """Return the variables of this process without those that would lead a row astray."""
-    led = ("WAVE_", "DJANGO_", "DBMATE_", "DATABASE_URL", "VIRTUAL_ENV")
+    led = ("WAVE_", "DJANGO_", "DBMATE_", "DATABASE_URL", "VIRTUAL_ENV", "PYTHONDONTWRITE")
     return {name: value for name, value in os.environ.items() if not name.startswith(led)}
 
 
 def last_line(text: str) -> str:
     """Return what a program said last, which is where most name their error."""
     return next((line for line in reversed(text.splitlines()) if line.strip()), "").strip()
+
+
+def named_error(text: str) -> str:
+    """Return the line in which a program names its error, else its last."""
+    lines = [
+        line.strip() for line in text.splitlines() if re.match(r"[\w.]*(Error|Exception)", line)
+    ]
+    return lines[-1] if lines else last_line(text)
 
 
 def run(command: Command, folder: Path) -> str:
@@ -71,7 +80,7 @@ def run(command: Command, folder: Path) -> str:
         check=False,
     )
     if done.returncode:
-        raise Failed(last_line(done.stderr or done.stdout) or f"exit code {done.returncode}")
+        raise Failed(named_error(done.stderr or done.stdout) or f"exit code {done.returncode}")
     return done.stdout
 
 
