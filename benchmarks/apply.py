@@ -1,115 +1,85 @@
-"""What applying costs: the engine beside the least that the job needs, in turn, in one run.
+"""What applying costs inside a process, and the check that there is nothing to apply.
 
-The limit is stdlib sqlite3 with the same durability (WAL, synchronous FULL): one BEGIN IMMEDIATE ..
-COMMIT per migration, the pending list read again under the lock, and its row. Opening, the switch
-to WAL and closing belong to every figure. Run it with `python benchmarks/apply.py [ROUNDS]`.
+The limit is that of `limit.py`. Opening, the switch to WAL and closing belong to every figure.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
-import sqlite3
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiosqlite
+import limit
+from contestants import ENGINE, LIMIT
+from results import Results
+from workloads import Workload, generated
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool
-from wave_async.database.history import CREATE
+
+APPLY, CHECK = "apply", "up to date?"
+SELECT, UNLOGGED = "one aiosqlite SELECT", "wave, without its log"
+TIMES = 200
 
 
-def generated(count: int) -> list[Migration]:
-    return [
-        Migration(
-            n,
-            f"Add table {n}",
-            f"CREATE TABLE t{n} (id INTEGER PRIMARY KEY, name TEXT NOT NULL);\n"
-            f"CREATE INDEX i{n} ON t{n} (name);\n",
-            f"DROP TABLE t{n};\n",
-        )
-        for n in range(1, count + 1)
-    ]
+def as_migrations(workload: Workload) -> list[Migration]:
+    """Return a workload as the engine takes it."""
+    return [Migration(s.version, s.name, s.script, s.back) for s in workload.steps]
 
 
-def limit(path: Path, migrations: list[Migration]) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL").fetchall()
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(CREATE)
-    for migration in migrations:
-        connection.execute("BEGIN IMMEDIATE")
-        applied = connection.execute("SELECT version FROM schema_migrations").fetchall()
-        assert len(applied) == migration.version - 1
-        for statement in str(migration.up).split(";\n")[:-1]:
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO schema_migrations VALUES (?, ?, ?, ?)",
-            (migration.version, migration.description, int(time.time()), "x" * 132),
-        )
-        connection.execute("COMMIT")
-    connection.close()
-
-
-async def engine(path: Path, migrations: list[Migration]) -> None:
+async def engine(path: Path, migrations: list[Migration], *, log: bool = True) -> None:
+    """Apply everything with the engine."""
     async with SingleConnectionPool(path) as pool:
-        done = await MigrationManager(pool, migrations).migrate_up()
+        done = await MigrationManager(pool, migrations, log=log).migrate_up()
         assert len(done.steps) == len(migrations)
 
 
-def timed(job: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
+def timed(job: Callable[[Path], object]) -> float:
+    """Return how many seconds a job takes on a fresh database."""
+    with TemporaryDirectory(prefix="wave-bench-") as folder:
+        start = time.perf_counter()
+        job(Path(folder, "app.db"))
+        return time.perf_counter() - start
 
 
-def apply(rounds: int, count: int) -> None:
-    migrations = generated(count)
-    seconds: dict[str, list[float]] = {"limit": [], "engine": []}
-    for number in range(rounds + 1):  # the first round warms up
-        with tempfile.TemporaryDirectory() as folder:
-            found = {
-                "limit": timed(lambda: limit(Path(folder, "limit.db"), migrations)),
-                "engine": timed(lambda: asyncio.run(engine(Path(folder, "engine.db"), migrations))),
-            }
-        if number:
-            for name, took in found.items():
-                seconds[name].append(took)
-    print(f"\napply {count} migrations, {rounds} rounds in turn")
-    for name, values in seconds.items():
-        low, high = min(values), max(values)
-        print(f"  {name:8} median {statistics.median(values):7.3f} s  ({low:.3f} .. {high:.3f})")
-    report(
-        "engine / limit",
-        [e / n for e, n in zip(seconds["engine"], seconds["limit"], strict=True)],
-        1.3,
-    )
-
-
-def report(name: str, ratios: list[float], target: float) -> None:
-    middle = statistics.median(ratios)
-    verdict = "met" if middle <= target else "MISSED"
-    spread = f"({min(ratios):.2f} .. {max(ratios):.2f})"
-    print(f"  {name}: {middle:.2f} {spread}, target {target}: {verdict}")
+def apply(results: Results, workload: Workload, rounds: int) -> None:
+    """Measure how long all of a workload takes."""
+    print(f"  {APPLY}: {workload.name}", flush=True)
+    migrations = as_migrations(workload)
+    scripts = {step.version: step.script for step in workload.steps}
+    jobs: dict[str, Callable[[Path], object]] = {
+        LIMIT: lambda path: limit.up(path, scripts),
+        ENGINE: lambda path: asyncio.run(engine(path, migrations)),
+        UNLOGGED: lambda path: asyncio.run(engine(path, migrations, log=False)),
+    }
+    took: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(-1, rounds):
+        for name, job in jobs.items():
+            seconds = timed(job)
+            if number >= 0:
+                took[name].append(seconds)
+    for name, values in took.items():
+        results.add(APPLY, workload.name, name, "s", values)
 
 
 async def awaited(call: Callable[[], Awaitable[object]]) -> float:
+    """Return how many seconds a call takes."""
     start = time.perf_counter()
     await call()
     return time.perf_counter() - start
 
 
-async def up_to_date(rounds: int, count: int, times: int = 300) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "check.db")
+async def check(results: Results, workload: Workload, rounds: int) -> None:
+    """Measure the check of a warm process beside one SELECT, call by call in turn."""
+    print(f"  {CHECK} {workload.name}", flush=True)
+    with TemporaryDirectory(prefix="wave-bench-") as folder:
+        path = Path(folder, "app.db")
         async with SingleConnectionPool(path) as pool, aiosqlite.connect(path) as plain:
-            manager = MigrationManager(pool, generated(count))
+            manager = MigrationManager(pool, as_migrations(workload))
             await manager.migrate_up()
 
             async def select() -> None:
@@ -119,29 +89,28 @@ async def up_to_date(rounds: int, count: int, times: int = 300) -> None:
             checks, selects = [], []
             for _ in range(rounds):
                 pairs = [
-                    (await awaited(manager.migrate_up), await awaited(select)) for _ in range(times)
+                    (await awaited(manager.migrate_up), await awaited(select)) for _ in range(TIMES)
                 ]
                 checks.append(statistics.median(check for check, _ in pairs))
                 selects.append(statistics.median(select for _, select in pairs))
-    print(f"\nup to date, {count} known, {rounds} rounds of {times} in turn")
-    print(f"  one aiosqlite SELECT {statistics.median(selects) * 1e6:6.0f} us")
-    print(f"  migrate_up           {statistics.median(checks) * 1e6:6.0f} us")
-    report("check / SELECT", [c / s for c, s in zip(checks, selects, strict=True)], 1.5)
+    results.add(CHECK, workload.name, ENGINE, "s", checks)
+    results.add(CHECK, workload.name, SELECT, "s", selects)
 
 
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
-    print(
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {platform.machine()}"
-    )
-    apply(rounds, 1000)
+def measure(rounds: int, workloads: Sequence[Workload], known: Sequence[int]) -> Results:
+    """Take all figures of one process."""
+    results = Results()
+    for workload in workloads:
+        apply(results, workload, rounds)
     # On one processor: whether the loop's thread and the connection's wake each other across two
     # changes a hop by a factor of three from one moment to the next.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    for count in (10, 1000):
-        asyncio.run(up_to_date(rounds, count))
-
-
-if __name__ == "__main__":
-    main()
+    everywhere = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if everywhere:
+        os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        for count in known:
+            asyncio.run(check(results, generated(count), rounds))
+    finally:
+        if everywhere:
+            os.sched_setaffinity(0, everywhere)
+    return results

@@ -1,0 +1,119 @@
+"""What a command costs, start of the interpreter to its end: `status`, `up` with nothing, `up`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from contestants import ENGINE, LIMIT, Contestant, baselines, floor
+from peers import PEERS, Installed
+from results import Results
+from rows import Failed, Row, Spent, in_turn, run
+from workloads import Workload, generated
+
+FRESH, NOTHING, STATUS, IMPORT = "up", "up with nothing to do", "status", "import"
+FSYNC = "fsync per migration"
+MODULES = ("asyncio, sqlite3", "aiosqlite", "asyncclick", "wave_async", "wave_async.cli")
+
+
+def everyone(installed: Installed) -> list[Contestant]:
+    """Return all rows: each as it is, and the peers on a database in WAL as well."""
+    peers = [kind for c in installed.contestants.values() for kind in (c, c.after_wal())]
+    return [*baselines(), *peers]
+
+
+def commands(
+    results: Results, contestants: Sequence[Contestant], workload: Workload, rounds: int
+) -> None:
+    """Measure all three commands of everyone under one workload."""
+    fresh = [c.row(c.fresh(workload), c.up) for c in contestants]
+    done = {c.name: c.done(workload) for c in contestants}
+    # The shell runs a script, and knows nothing of what was applied before.
+    again = [c for c in contestants if c.name != "limit (shell)"]
+    nothing = [c.row(done[c.name], c.up, again=True) for c in again]
+    status = [c.row(done[c.name], c.listing, again=True) for c in contestants if c.listing]
+    base = floor(workload)
+    for what, rows in (
+        (FRESH, fresh),
+        (NOTHING, [base, *nothing]),
+        (STATUS, [base, *status]),
+    ):
+        print(f"  {what}: {workload.name}", flush=True)
+        took, failed = in_turn(rows, rounds)
+        results.add_spent(what, workload.name, took)
+        results.lack(what, workload.name, failed)
+    for contestant in contestants:
+        if contestant.note and contestant.note not in results.notes:
+            results.notes.append(contestant.note)
+
+
+def imports(results: Results, installed: Installed, rounds: int) -> None:
+    """Measure importing each tool beside an interpreter that imports nothing."""
+
+    def row(name: str, python: str, module: str) -> Row:
+        code = f"import {module}" if module else "pass"
+        return Row(name, lambda _: None, (python, "-c", code), again=True)
+
+    rows = [row("nothing", sys.executable, "")]
+    rows += [row(module, sys.executable, module) for module in MODULES]
+    rows += [
+        row(peer.name, str(installed.programs[peer.name] / "python"), peer.imports)
+        for peer in PEERS
+        if peer.imports and peer.name in installed.programs
+    ]
+    print("  imports", flush=True)
+    took, failed = in_turn(rows, rounds)
+    results.add_spent(IMPORT, "", took)
+    results.lack(IMPORT, "", failed)
+
+
+def fsyncs(results: Results, contestants: Sequence[Contestant], counts: Sequence[int]) -> None:
+    """Count what each asks of the disk, with strace; nothing here depends on the machine's load."""
+    strace = shutil.which("strace")
+    if strace is None:
+        results.missing[FSYNC] = "strace is not installed"
+        return
+    for count in counts:
+        workload = generated(count)
+        print(f"  {FSYNC}: {workload.name}", flush=True)
+        for contestant in contestants:
+            if count > min(counts) and contestant.name not in (ENGINE, LIMIT):
+                continue
+            try:
+                found = synced(strace, contestant, workload)
+            except Failed as error:
+                results.lack(FSYNC, workload.name, {contestant.name: str(error)})
+                continue
+            results.add(FSYNC, workload.name, contestant.name, "", [found / count])
+
+
+def synced(strace: str, contestant: Contestant, workload: Workload) -> int:
+    """Count the syncs of one fresh `up`. Raises `Failed`."""
+    with TemporaryDirectory(prefix="wave-bench-") as folder:
+        contestant.fresh(workload)(Path(folder))
+        log = Path(folder, "strace.log")
+        run(
+            (strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(log), *contestant.up),
+            Path(folder),
+        )
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return sum("fsync(" in line or "fdatasync(" in line for line in lines)
+
+
+def measure(
+    installed: Installed, workloads: Sequence[Workload], rounds: int, synced_at: Sequence[int]
+) -> Results:
+    """Take all figures of whole commands."""
+    results = Results(versions=installed.versions, missing=dict(installed.missing))
+    contestants = everyone(installed)
+    for workload in workloads:
+        commands(results, contestants, workload, rounds)
+    imports(results, installed, rounds)
+    fsyncs(results, contestants, synced_at)
+    return results
+
+
+__all__ = ["FRESH", "FSYNC", "IMPORT", "NOTHING", "STATUS", "Spent", "measure"]

@@ -1,0 +1,89 @@
+"""Figures as values, kept as JSON beside the machine that they were taken on."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from machine import described
+from rows import Spent
+
+FOLDER = Path(__file__).with_name("results")
+UNITS = {"wall": "s", "cpu": "s", "memory": "B"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What one row took of one thing under one workload, once for each round."""
+
+    what: str
+    workload: str
+    row: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle of all rounds."""
+        return statistics.median(self.values)
+
+
+@dataclass
+class Results:
+    """All that one benchmark found: figures, and what there is none of and why."""
+
+    figures: list[Figure] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+
+    def add(self, what: str, workload: str, row: str, unit: str, values: Iterable[float]) -> None:
+        """Add a figure, if there is any value."""
+        if found := tuple(values):
+            self.figures.append(Figure(what, workload, row, unit, found))
+
+    def add_spent(self, what: str, workload: str, took: Mapping[str, list[Spent]]) -> None:
+        """Add what whole processes took."""
+        for row, rounds in took.items():
+            for part, unit in UNITS.items():
+                values = [getattr(one, part) for one in rounds]
+                self.add(f"{what}: {part}", workload, row, unit, values)
+
+    def lack(self, what: str, workload: str, failed: Mapping[str, str]) -> None:
+        """Say why rows have no figure."""
+        for row, reason in failed.items():
+            self.missing[f"{row}: {what}, {workload}"] = reason
+
+    def of(self, what: str, workload: str = "") -> dict[str, Figure]:
+        """Return the figures of one thing by their rows."""
+        return {f.row: f for f in self.figures if f.what == what and workload in ("", f.workload)}
+
+    def workloads(self, what: str) -> list[str]:
+        """Return the workloads under which a thing was measured, in their order."""
+        return list(dict.fromkeys(f.workload for f in self.figures if f.what == what))
+
+    def save(self, name: str) -> None:
+        """Write the figures to a file of the results folder."""
+        self.machine = described(str(Path.cwd()))
+        FOLDER.mkdir(exist_ok=True)
+        text = json.dumps(asdict(self), indent=1, default=float)
+        (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def load(name: str) -> Results:
+    """Read the figures of a benchmark; none, if it never ran."""
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        return Results()
+    found = json.loads(path.read_text(encoding="utf-8"))
+    figures = [Figure(**{**f, "values": tuple(f["values"])}) for f in found.pop("figures")]
+    return Results(figures=figures, **found)
+
+
+def ratios(figure: Figure, base: Figure) -> list[float]:
+    """Return how a row stood to another in each round."""
+    return [value / other for value, other in zip(figure.values, base.values, strict=True)]
