@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wave_async.model.ddl import as_shown, define, lines, lowered, name_and_rest
-from wave_async.model.script import tokens
+from wave_async.model.ddl import as_shown, define, lines, name_and_rest
+from wave_async.model.script import lowered, tokens
 
 PROFILE = settings(
     deadline=None, derandomize=True, max_examples=int(os.environ.get("WAVE_EXAMPLES", "100"))

@@ -13,7 +13,7 @@ import sqlite3
 from wave_async.database import history, log
 from wave_async.database.requests import Program
 from wave_async.errors import StatementRefused
-from wave_async.model.ddl import lowered
+from wave_async.model.script import lowered
 
 _OWN_TRANSACTION = "each migration runs in one transaction of the engine; leave it out"
 _BOOKKEEPING = "the engine alone writes its bookkeeping; choose another name"

@@ -89,6 +89,7 @@ class Hop(Generic[T]):
         self._failed_call: BaseException | None = None
         self._guard = guard.Guard()
         self._ended = False
+        self._legacy: int | None = None
         self._cancelled = False
         self._interruptible = False
         self._interrupting = threading.Lock()
@@ -322,7 +323,8 @@ class Hop(Generic[T]):
         raise AssertionError  # pragma: no cover - repeat() never ends
 
     def _put_up_guard(self, request: Guard) -> None:
-        ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
+        if self._legacy is None:
+            ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
         self._guard, self._look, self._ended = guard.Guard(), request.look, False
         self._connection.stand_in(self._guard, self._oversee)
         if self._statement_timeout < inf:

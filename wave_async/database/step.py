@@ -45,17 +45,18 @@ def write(
     body: Callable[[T], Program[None]],
     patience: float,
     *,
+    found: T | None = None,
     keys_on: bool = True,
 ) -> Program[T | None]:
     """Run `body` under the write lock on what `look` finds; answers that, or None for nothing.
 
-    `look` runs without a lock first, again whenever the lock is not to be had, and once more under
-    it: only what it still finds there is written, with foreign keys as `keys_on` says. `body`
-    commits; whatever else happens is rolled back. Raises `DatabaseLocked` when what `look` finds
-    has not changed for `patience` seconds.
+    `look` runs without a lock first, unless what it has `found` is given, again whenever the lock
+    is not to be had, and once more under it: only what it still finds there is written, with
+    foreign keys as `keys_on` says. `body` commits; whatever else happens is rolled back. Raises
+    `DatabaseLocked` when what `look` finds has not changed for `patience` seconds.
     """
     waited = 0.0
-    found = yield from look()
+    found = (yield from look()) if found is None else found
     while found is not None:
         attempt = partial(_attempt, look, body, found)
         if (yield from keys.enforced(attempt, on=keys_on)):

@@ -114,7 +114,7 @@ class Walk:
                 yield from self._begin()
                 self.changed = True
                 yield from step.outside(batch[0], direction)
-            if (yield from step.write(look, write, self._patience, keys_on=keys_on)):
+            if (yield from step.write(look, write, self._patience, found=batch, keys_on=keys_on)):
                 self._tracked = self.changed = True
                 self._done += [self._left.popleft().step(direction) for _ in batch]
         except MigrationFailed as error:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from wave_async.model.script import Token, tokens
+from wave_async.model.script import CAPITALS, Token, lowered, tokens
 
 Line = tuple[str, str]
 """A line of a statement: its normal form, and how it was written."""
@@ -27,7 +27,6 @@ _SYNTAX = """
 """
 _NOT_A_NAME = frozenset(_SYNTAX.split())
 _PLAIN = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z_0-9$\x80-\U0010ffff]*")
-_CAPITALS = re.compile("[A-Z]+")
 
 # A double-quoted word is a string where no column of that name is in sight, and then its case
 # counts (https://sqlite.org/quirks.html#dblquote). Beside these it is a name.
@@ -54,11 +53,6 @@ class Definition:
     constraints: tuple[str, ...]
     rest: str
     written: tuple[str, ...] = field(default=(), compare=False)
-
-
-def lowered(name: str) -> str:
-    """Return a name in lower case as SQLite compares names, where É and é are two letters."""
-    return name.lower() if name.isascii() else _CAPITALS.sub(lambda m: m[0].lower(), name)
 
 
 def define(sql: str) -> Definition:
@@ -133,7 +127,7 @@ def _read(sql: str) -> tuple[list[Token], list[str], list[int]]:
         if kind == "literal":
             before = words[at - 1]
             words[at] = _literal(sql[end - len(token) : end], before)
-            if token[0] == '"' and before != "default" and _CAPITALS.search(words[at]):
+            if token[0] == '"' and before != "default" and CAPITALS.search(words[at]):
                 doubtful.append(at)
         elif kind == "word" and token not in _NO_STRING and words[at - 1] == "default":
             words[at] = _quoted(sql[end - len(token) : end])
@@ -144,7 +138,7 @@ def _literal(token: str, before: str) -> str:
     if token[0] not in '"`[':
         return token.replace("\r\n", "\n")  # as in the checksum of a script
     name = _unquoted(token)
-    sure = token[0] != '"' or before in _BEFORE_A_NAME or not _CAPITALS.search(name)
+    sure = token[0] != '"' or before in _BEFORE_A_NAME or not CAPITALS.search(name)
     return _name(name) if sure and before != "default" else _quoted(name)
 
 

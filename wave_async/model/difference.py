@@ -10,8 +10,9 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 from wave_async.errors import AdoptionRefused
-from wave_async.model.ddl import Definition, as_shown, lines, lowered, name_and_rest
+from wave_async.model.ddl import Definition, as_shown, lines, name_and_rest
 from wave_async.model.schema import Object, Schema
+from wave_async.model.script import lowered
 
 _Change = tuple[str, tuple[str, ...]]  # what changed in an object, and the lines that show it
 

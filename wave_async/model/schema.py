@@ -9,7 +9,8 @@ from functools import cached_property
 from hashlib import sha256
 from operator import attrgetter
 
-from wave_async.model.ddl import Definition, define, lowered
+from wave_async.model.ddl import Definition, define
+from wave_async.model.script import lowered
 
 BOOKKEEPING = frozenset({"schema_migrations", "schema_migrations_log"})
 """The tables of this engine, which are no part of an application's schema."""

@@ -48,6 +48,7 @@ _NEXT = {  # columns: semicolon, explain, create, temp, trigger, end, anything e
 }
 _OTHER = 6
 
+CAPITALS = re.compile("[A-Z]+")
 _BETWEEN = "\0"  # no token: no script has a NUL
 _CHUNK = 8192
 
@@ -76,6 +77,11 @@ class Script:
 
     statements: tuple[Statement, ...]
     checksum: str
+
+
+def lowered(name: str) -> str:
+    """Return a name in lower case as SQLite compares names, where É and é are two letters."""
+    return name.lower() if name.isascii() else CAPITALS.sub(lambda m: m[0].lower(), name)
 
 
 def parse(text: str, where: str) -> Script:

@@ -16,10 +16,10 @@ from wave_async.database import keys, step
 from wave_async.database.requests import Execute, Program, Query, Rollback, Touched, attempt
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
-from wave_async.model.ddl import lowered
 from wave_async.model.effects import Effect, Loss, LossKind, Preview
 from wave_async.model.migration import Direction, parts
 from wave_async.model.schema import Schema, shadows_of
+from wave_async.model.script import lowered
 from wave_async.model.work import source
 
 
