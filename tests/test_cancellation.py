@@ -25,6 +25,7 @@ from typing import Any
 import anyio
 import pytest
 from conftest import rounds
+from worker import OWN_LOG
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool
 from wave_async.model.script import parse
@@ -140,8 +141,7 @@ def version_of(db: sqlite3.Connection, rows: int, *, untracked: int = 0) -> int:
 
     A database without bookkeeping must be as version `untracked` is.
     """
-    rows_of = db.execute("SELECT name FROM sqlite_schema WHERE name != 'schema_migrations_log'")
-    names = {name for (name,) in rows_of}
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")} - {OWN_LOG}
     versions = list(range(1, untracked + 1))
     if tracked := "schema_migrations" in names:
         sql = "SELECT version FROM schema_migrations ORDER BY version"
