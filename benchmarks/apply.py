@@ -17,6 +17,7 @@ import aiosqlite
 import limit
 from contestants import ENGINE, LIMIT
 from results import Results
+from rows import PREFIX
 from workloads import Workload, generated
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool
@@ -40,7 +41,7 @@ async def engine(path: Path, migrations: list[Migration], *, log: bool = True) -
 
 def timed(job: Callable[[Path], object]) -> float:
     """Return how many seconds a job takes on a fresh database."""
-    with TemporaryDirectory(prefix="wave-bench-") as folder:
+    with TemporaryDirectory(prefix=PREFIX) as folder:
         start = time.perf_counter()
         job(Path(folder, "app.db"))
         return time.perf_counter() - start
@@ -76,7 +77,7 @@ async def awaited(call: Callable[[], Awaitable[object]]) -> float:
 async def check(results: Results, workload: Workload, rounds: int) -> None:
     """Measure the check of a warm process beside one SELECT, call by call in turn."""
     print(f"  {CHECK} {workload.name}", flush=True)
-    with TemporaryDirectory(prefix="wave-bench-") as folder:
+    with TemporaryDirectory(prefix=PREFIX) as folder:
         path = Path(folder, "app.db")
         async with SingleConnectionPool(path) as pool, aiosqlite.connect(path) as plain:
             manager = MigrationManager(pool, as_migrations(workload))

@@ -13,7 +13,9 @@ import race
 import tasks
 from contestants import ENGINE, LIMIT, SHELL
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from results import FOLDER, Results, load, ratios
 
 ENGINE_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0072B2", "#E69F00", "#999999"
@@ -21,6 +23,7 @@ LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MARKS = "osD^vX"
 GREY = "#444444"
 IN_WAL = ", in WAL"
+SPREAD = "; thin line: least to most"
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,28 @@ def bars(axes: Axes, rows: Sequence[Bar], label: str) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def logarithmic(axes: Axes, *which: str, marks: Sequence[int] = (1,)) -> None:
+    """Make scales logarithmic, with numbers that a person reads."""
+    for name in which:
+        axes.set(**{f"{name}scale": "log"})
+        axis: Axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=marks))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def bare(axes: Axes) -> None:
     """Take away what carries nothing."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def finish(picture: Picture, title: str, results: Results, name: str) -> None:
+def finish(picture: Picture, title: str, results: Results, name: str, more: str = SPREAD) -> None:
     """Give a chart its title, the machine and the date, and write it."""
     machine = results.machine
     said = f"{machine['date']}, {machine['processor']}, SQLite {machine['SQLite']}"
     picture.suptitle(title, x=0.01, ha="left", fontsize=11)
-    picture.text(0.01, 0.01, f"{said}; thin line: least to most", fontsize=7, color=GREY)
+    picture.text(0.01, 0.01, said + more, fontsize=7, color=GREY)
     picture.tight_layout(rect=(0, 0.04, 1, 1))
     # No date and no random identifiers: the same figures make the same file.
     picture.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
@@ -102,7 +115,7 @@ def applying(results: Results) -> None:
     axes = picture.subplots()
     bare(axes)
     bars(axes, relative(results, what, workload, LIMIT), "time relative to the limit (log)")
-    axes.set_xscale("log")
+    logarithmic(axes, "x", marks=(1, 2, 5))
     title = f"A whole `up` of {workload}; peers in their faster journal mode"
     finish(picture, title, results, "apply")
 
@@ -127,7 +140,7 @@ def racing(results: Results) -> None:
     bars(left, failed, "processes that end with an error, %")
     bars(right, waited, "until all have ended, s (log)")
     right.invert_yaxis()  # the left one has turned the axis that both share
-    right.set_xscale("log")
+    logarithmic(right, "x", marks=(1, 2, 5))
     left.set_xlim(0, 110)
     for axes in (left, right):
         bare(axes)
@@ -149,12 +162,11 @@ def crowding(results: Results) -> None:
             if name in results.of(what, about)
         ]
         axes.plot(*zip(*points, strict=True), color=LINES[number], marker=MARKS[number], label=name)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x", "y")
     axes.set_xlabel("tasks that await one manager at once (log)")
     axes.set_ylabel("99 of 100 are done after, s (log)")
     axes.legend(frameon=False, fontsize=8)
-    finish(picture, "Many tasks of one process", results, "tasks")
+    finish(picture, "Many tasks of one process", results, "tasks", "")
 
 
 def starting(results: Results) -> None:

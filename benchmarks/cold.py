@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contestants import ENGINE, LIMIT, Contestant, baselines, floor
+from contestants import ENGINE, LIMIT, SHELL, Contestant, Projects, baselines, floor
 from peers import PEERS, Installed
 from results import Results
-from rows import Failed, Row, Spent, in_turn, run
+from rows import PREFIX, Failed, Row, in_turn, run
 from workloads import Workload, generated
 
 FRESH, NOTHING, STATUS, IMPORT = "up", "up with nothing to do", "status", "import"
@@ -26,28 +26,22 @@ def everyone(installed: Installed) -> list[Contestant]:
 
 
 def commands(
-    results: Results, contestants: Sequence[Contestant], workload: Workload, rounds: int
+    results: Results, contestants: Sequence[Contestant], projects: Projects, rounds: int
 ) -> None:
     """Measure all three commands of everyone under one workload."""
-    fresh = [c.row(c.fresh(workload), c.up) for c in contestants]
-    done = {c.name: c.done(workload) for c in contestants}
+    workload = projects.workload.name
+    fresh = [c.row(projects.fresh(c), c.up) for c in contestants]
     # The shell runs a script, and knows nothing of what was applied before.
-    again = [c for c in contestants if c.name != "limit (shell)"]
-    nothing = [c.row(done[c.name], c.up, again=True) for c in again]
-    status = [c.row(done[c.name], c.listing, again=True) for c in contestants if c.listing]
-    base = floor(workload)
-    for what, rows in (
-        (FRESH, fresh),
-        (NOTHING, [base, *nothing]),
-        (STATUS, [base, *status]),
-    ):
-        print(f"  {what}: {workload.name}", flush=True)
+    again = [c for c in contestants if c.name != SHELL]
+    nothing = [c.row(projects.done(c), c.up, again=True) for c in again]
+    status = [c.row(projects.done(c), c.listing, again=True) for c in contestants if c.listing]
+    base = floor(projects)
+    figures = {FRESH: fresh, NOTHING: [base, *nothing], STATUS: [base, *status]}
+    for what, rows in figures.items():
+        print(f"  {what}: {workload}", flush=True)
         took, failed = in_turn(rows, rounds)
-        results.add_spent(what, workload.name, took)
-        results.lack(what, workload.name, failed)
-    for contestant in contestants:
-        if contestant.note and contestant.note not in results.notes:
-            results.notes.append(contestant.note)
+        results.add_spent(what, workload, took)
+        results.lack(what, workload, failed)
 
 
 def imports(results: Results, installed: Installed, rounds: int) -> None:
@@ -92,8 +86,9 @@ def fsyncs(results: Results, contestants: Sequence[Contestant], counts: Sequence
 
 def synced(strace: str, contestant: Contestant, workload: Workload) -> int:
     """Count the syncs of one fresh `up`. Raises `Failed`."""
-    with TemporaryDirectory(prefix="wave-bench-") as folder:
-        contestant.fresh(workload)(Path(folder))
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        contestant.done(workload)(Path(folder))
+        contestant.forget(Path(folder))
         log = Path(folder, "strace.log")
         run(
             (strace, "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(log), *contestant.up),
@@ -103,17 +98,22 @@ def synced(strace: str, contestant: Contestant, workload: Workload) -> int:
     return sum("fsync(" in line or "fdatasync(" in line for line in lines)
 
 
+def few(rounds: int) -> int:
+    """Return how many rounds are enough for what takes many seconds anyway."""
+    return max(1, rounds // 3)
+
+
 def measure(
     installed: Installed, workloads: Sequence[Workload], rounds: int, synced_at: Sequence[int]
 ) -> Results:
     """Take all figures of whole commands."""
     results = Results(versions=installed.versions, missing=dict(installed.missing))
     contestants = everyone(installed)
+    results.notes.extend(dict.fromkeys(c.note for c in contestants if c.note))
     for workload in workloads:
-        commands(results, contestants, workload, rounds)
+        with TemporaryDirectory(prefix=PREFIX) as place:
+            projects = Projects(Path(place), workload)
+            commands(results, contestants, projects, few(rounds) if workload.heavy else rounds)
     imports(results, installed, rounds)
     fsyncs(results, contestants, synced_at)
     return results
-
-
-__all__ = ["FRESH", "FSYNC", "IMPORT", "NOTHING", "STATUS", "Spent", "measure"]

@@ -41,17 +41,6 @@ class Contestant:
         """Return the same tool on a database that is in WAL mode already."""
         return replace(self, name=f"{self.name}, in WAL", in_wal=True)
 
-    def fresh(self, workload: Workload) -> Prepare:
-        """Return what lays a project out that nothing is applied of, its files compiled."""
-
-        def prepare(folder: Path) -> None:
-            self.done(workload)(folder)
-            for path in folder.glob(f"{DATABASE}*"):
-                path.unlink()
-            self.begin(folder)
-
-        return prepare
-
     def done(self, workload: Workload) -> Prepare:
         """Return what lays a project out and applies all of it. Raises `Failed`."""
 
@@ -64,6 +53,12 @@ class Contestant:
 
         return prepare
 
+    def forget(self, folder: Path) -> None:
+        """Put the database back to what it was before anything was applied."""
+        for path in folder.glob(f"{DATABASE}*"):
+            path.unlink()
+        self.begin(folder)
+
     def begin(self, folder: Path) -> None:
         """Make the database before the tool does, where that is asked for."""
         if self.in_wal:
@@ -73,6 +68,39 @@ class Contestant:
     def row(self, prepare: Prepare, command: Command, *, again: bool = False) -> Row:
         """Return a row of this tool."""
         return Row(self.name, prepare, command, again)
+
+
+@dataclass
+class Projects:
+    """The projects of one workload, each written and applied once and then copied."""
+
+    place: Path
+    workload: Workload
+
+    def done(self, contestant: Contestant) -> Prepare:
+        """Return what lays a project out that everything is applied of. Raises `Failed`."""
+
+        def prepare(folder: Path) -> None:
+            made = self.place / contestant.name
+            if not made.exists():
+                half = self.place / "half"
+                shutil.rmtree(half, ignore_errors=True)
+                half.mkdir()
+                contestant.done(self.workload)(half)
+                half.rename(made)
+            shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
+
+        return prepare
+
+    def fresh(self, contestant: Contestant) -> Prepare:
+        """Return what lays the same project out with nothing applied, its files compiled."""
+        done = self.done(contestant)
+
+        def prepare(folder: Path) -> None:
+            done(folder)
+            contestant.forget(folder)
+
+        return prepare
 
 
 def tables(folder: Path) -> int:
@@ -121,8 +149,7 @@ def baselines() -> Iterator[Contestant]:
         yield Contestant(SHELL, one_script, (shell, "-bail", DATABASE, ".read all.sql"), listing)
 
 
-def floor(workload: Workload) -> Row:
+def floor(projects: Projects) -> Row:
     """Return the row of the least that a command of this stack needs, on an applied database."""
-    wave = next(baselines())
     command = (sys.executable, str(HERE / "floor.py"), DATABASE)
-    return Row(FLOOR, wave.done(workload), command, again=True)
+    return Row(FLOOR, projects.done(next(baselines())), command, again=True)

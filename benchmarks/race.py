@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contestants import ENGINE, LIMIT, Contestant, baselines, tables
+from contestants import ENGINE, LIMIT, Contestant, Projects, baselines, tables
 from peers import Installed
 from results import Results
-from rows import PATIENCE, Failed, environment, named_error, run
+from rows import PATIENCE, PREFIX, Failed, environment, named_error, run
 from workloads import Workload
 
 TOGETHER = 8
@@ -40,13 +40,13 @@ class Race:
     broken: str
 
 
-def race(contestant: Contestant, workload: Workload, processes: int) -> Race:
+def race(contestant: Contestant, projects: Projects, processes: int) -> Race:
     """Let processes apply the same migrations to one fresh file. Raises `Failed`."""
-    with TemporaryDirectory(prefix="wave-bench-") as parent:
+    with TemporaryDirectory(prefix=PREFIX) as parent:
         folder = Path(parent)
-        contestant.fresh(workload)(folder)
+        projects.fresh(contestant)(folder)
         ended = raced(contestant, folder, processes)
-        return Race(tuple(ended), after(contestant, workload, folder))
+        return Race(tuple(ended), after(contestant, projects.workload, folder))
 
 
 def raced(contestant: Contestant, folder: Path, processes: int) -> list[Ended]:
@@ -117,7 +117,7 @@ def record(results: Results, name: str, raced: Sequence[Race], processes: int) -
 
 def alike(error: str) -> str:
     """Return an error without what differs from process to process: tables, numbers, folders."""
-    return re.sub(r"\S*wave-bench-[^\s'\"/]*/?", "", re.sub(r"\d{3,}|(?<=\bt)\d+", "N", error))
+    return re.sub(rf"\S*{PREFIX}[^\s'\"/]*/?", "", re.sub(r"\d{3,}|(?<=\bt)\d+", "N", error))
 
 
 def measure(
@@ -132,15 +132,30 @@ def measure(
         limit,
         *(kind for c in installed.contestants.values() for kind in (c, c.after_wal())),
     ]
-    for processes, rows in fields.items():
-        print(f"  race of {processes} processes: {workload.name}", flush=True)
-        found: dict[str, list[Race]] = {row.name: [] for row in rows}
-        for _ in range(rounds):
-            for row in rows:
-                try:
-                    found[row.name].append(race(row, workload, processes))
-                except Failed as error:
-                    results.lack(f"race of {processes}", workload.name, {row.name: str(error)})
-        for name, races in found.items():
-            record(results, name, races, processes)
+    with TemporaryDirectory(prefix=PREFIX) as place:
+        projects = Projects(Path(place), workload)
+        for processes, rows in fields.items():
+            print(f"  race of {processes} processes: {workload.name}", flush=True)
+            races(results, rows, projects, processes, rounds)
     return results
+
+
+def races(
+    results: Results,
+    rows: Sequence[Contestant],
+    projects: Projects,
+    processes: int,
+    rounds: int,
+) -> None:
+    """Let every row race alone, in turn."""
+    found: dict[str, list[Race]] = {row.name: [] for row in rows}
+    for _ in range(rounds):
+        for row in rows:
+            try:
+                found[row.name].append(race(row, projects, processes))
+            except Failed as error:
+                lacking = {row.name: str(error)}
+                results.lack(f"race of {processes}", projects.workload.name, lacking)
+    for name, of_row in found.items():
+        if of_row:
+            record(results, name, of_row, processes)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 SPENT = Path(__file__).with_name("spent.py")
 PATIENCE = 600
+PREFIX = "wave-bench-"
 
 Command = tuple[str, ...]
 Prepare = Callable[[Path], None]
@@ -94,47 +95,41 @@ def spent(command: Command, folder: Path) -> Spent:
     )
 
 
-@contextmanager
-def prepared(row: Row) -> Iterator[Path]:
-    """Fill a folder for a row. Raises `Failed`."""
-    with tempfile.TemporaryDirectory(prefix="wave-bench-") as folder:
-        row.prepare(Path(folder))
-        yield Path(folder)
-
-
-def once(row: Row, template: Path, measure: Callable[[Command, Path], Spent]) -> Spent:
+def once(row: Row, template: Path) -> Spent:
     """Run a row one time, where it finds the folder as it was prepared."""
     if row.again:
-        return measure(row.command, template)
-    with tempfile.TemporaryDirectory(prefix="wave-bench-") as parent:
+        return spent(row.command, template)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as parent:
         folder = Path(parent, "copy")
         shutil.copytree(template, folder, symlinks=True)
-        return measure(row.command, folder)
+        return spent(row.command, folder)
 
 
-def in_turn(
-    rows: Sequence[Row],
-    rounds: int,
-    measure: Callable[[Command, Path], Spent] = spent,
-) -> tuple[dict[str, list[Spent]], dict[str, str]]:
+@contextmanager
+def noted(failed: dict[str, str], row: Row) -> Iterator[None]:
+    """Note why a row failed."""
+    try:
+        yield
+    except (Failed, subprocess.TimeoutExpired) as error:
+        failed[row.name] = str(error)
+
+
+def in_turn(rows: Sequence[Row], rounds: int) -> tuple[dict[str, list[Spent]], dict[str, str]]:
     """Measure rows in turn after a round that warms up; return what they took, and who failed."""
     took: dict[str, list[Spent]] = {row.name: [] for row in rows}
     failed: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="wave-bench-") as parent:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as parent:
         templates = {row.name: Path(parent, str(number)) for number, row in enumerate(rows)}
-        for number in range(-2, rounds):
+        for row in rows:
+            with noted(failed, row):
+                templates[row.name].mkdir()
+                row.prepare(templates[row.name])
+        for number in range(-1, rounds):
             for row in rows:
                 if row.name in failed:
                     continue
-                try:
-                    if number == -2:  # noqa: PLR2004 - the round before the one that warms up
-                        templates[row.name].mkdir()
-                        row.prepare(templates[row.name])
-                        continue
-                    result = once(row, templates[row.name], measure)
-                except (Failed, subprocess.TimeoutExpired) as error:
-                    failed[row.name] = str(error)
-                    continue
-                if number >= 0:
-                    took[row.name].append(result)
+                with noted(failed, row):
+                    result = once(row, templates[row.name])
+                    if number >= 0:
+                        took[row.name].append(result)
     return {name: values for name, values in took.items() if name not in failed}, failed

@@ -12,6 +12,7 @@ import race
 import tasks
 from contestants import ENGINE, FLOOR, LIMIT
 from results import Figure, Results, load, ratios
+from targets import targets
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
@@ -155,9 +156,15 @@ PARTS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
 
 def page() -> Iterator[str]:
     """Yield all lines between the marks."""
+    yield "## Targets\n"
+    rows = [
+        (t.what, f"{t.bound:g}", f"{t.median:.2f}", "met" if t.met else "**missed**")
+        for t in targets()
+    ]
+    yield from table(("what", "at most", "found", ""), rows)
     for name, (title, lines) in PARTS.items():
         results = load(name)
-        yield f"\n## {title}\n"
+        yield f"## {title}\n"
         if not results.figures:
             yield "Not measured yet.\n"
             continue

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 import aiosqlite
 from race import percentile
 from results import Results
+from rows import PREFIX
 from workloads import generated
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool
@@ -135,7 +136,7 @@ def measure(rounds: int, crowds: Sequence[int]) -> Results:
         found: dict[str, list[Crowd]] = {name: [] for name in ROWS}
         for number in range(-1, rounds):
             for name, job in ROWS.items():
-                with TemporaryDirectory(prefix="wave-bench-") as folder:
+                with TemporaryDirectory(prefix=PREFIX) as folder:
                     crowd = asyncio.run(job(Path(folder, "app.db"), tasks))
                 if number >= 0:
                     found[name].append(crowd)

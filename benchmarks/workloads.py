@@ -8,6 +8,7 @@ from wave_async.definitions import MIGRATIONS
 
 ROWS = 10_000
 TABLES = 5_000
+HEAVY = 1_000
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Workload:
-    """A set of migrations and how many tables it makes."""
+    """A set of migrations; a heavy one takes seconds, and fewer rounds are enough for it."""
 
     name: str
     steps: tuple[Step, ...]
+    heavy: bool = False
 
     @property
     def tables(self) -> int:
@@ -72,6 +74,7 @@ def generated(count: int) -> Workload:
             )
             for n in range(1, count + 1)
         ),
+        heavy=count >= HEAVY,
     )
 
 
@@ -89,6 +92,7 @@ def filling() -> Workload:
             )
             for n in range(1, 101)
         ),
+        heavy=True,
     )
 
 
@@ -106,4 +110,5 @@ def big_schema() -> Workload:
             )
             for n in range(1, TABLES // each + 1)
         ),
+        heavy=True,
     )
