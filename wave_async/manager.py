@@ -324,8 +324,11 @@ class MigrationManager:
             return await safety.proof.demand(run, entries, count, what)
 
     async def _destroying(self, target: int | None) -> frozenset[int]:
-        """Return the versions whose way up destroys something, or may; nothing is in no tables."""
-        if not (await self._asked(safety.proof.read_schema)).objects:
+        """Return the versions whose way up destroys something, or may."""
+        schema = await self._asked(safety.proof.read_schema)
+        planned = await self.plan_up(target)
+        pending = [self._catalogue().entries[step.version] for step in planned.steps]
+        if not safety.effects.may_destroy(schema, pending):
             return frozenset()
         found = (await self.preview_up(target)).effects
         return frozenset(effect.step.version for effect in found if effect.may_destroy)

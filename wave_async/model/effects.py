@@ -9,7 +9,7 @@ from enum import StrEnum
 from wave_async.errors import printable
 from wave_async.model.migration import Step
 
-_DESTROYS = re.compile(r"\b(?:DROP|DELETE|REPLACE|UPDATE)\b", re.IGNORECASE)
+DESTROYS = re.compile(r"\b(?:DROP|DELETE|REPLACE|UPDATE)\b", re.IGNORECASE)
 
 
 class LossKind(StrEnum):
@@ -58,7 +58,7 @@ class Effect:
     @property
     def may_destroy(self) -> bool:
         """Whether it destroys something, or might where that could not be tried out."""
-        return bool(self.losses or (self.unknown and _DESTROYS.search(self.script)))
+        return bool(self.losses or (self.unknown and DESTROYS.search(self.script)))
 
 
 @dataclass(frozen=True, slots=True)
