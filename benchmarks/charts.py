@@ -11,7 +11,7 @@ import cold
 import matplotlib as mpl
 import race
 import tasks
-from contestants import ENGINE, LIMIT, SHELL
+from contestants import ENGINE, FLOOR, LIMIT
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Picture
@@ -40,7 +40,7 @@ def colour(name: str) -> str:
     """Return the colour of a row: this engine, the limits, everybody else."""
     if name.startswith(ENGINE):
         return ENGINE_COLOUR
-    return LIMIT_COLOUR if name in (LIMIT, SHELL) else PEER_COLOUR
+    return LIMIT_COLOUR if name.startswith(("limit", FLOOR)) else PEER_COLOUR
 
 
 def bars(axes: Axes, rows: Sequence[Bar], label: str, *, log: bool = False) -> None:
@@ -181,9 +181,7 @@ def starting(results: Results) -> None:
     axes = picture.subplots()
     bare(axes)
     workload = results.workloads(what)[0]
-    bars(
-        axes, relative(results, what, workload, "floor"), "time relative to the floor of the stack"
-    )
+    bars(axes, relative(results, what, workload, FLOOR), "time relative to the floor of the stack")
     finish(picture, f"A cold `status`, or what is nearest to it: {workload}", results, "status")
 
 

@@ -10,7 +10,7 @@ import apply
 import cold
 import race
 import tasks
-from contestants import ENGINE, FLOOR, LIMIT
+from contestants import ENGINE, FLOOR, LIMIT, STACK
 from results import Results, load, ratios
 
 
@@ -74,9 +74,10 @@ def counted() -> Iterator[Target]:
     racing, whole = load("race"), load("cold")
     yield from of(racing, race.ERRORS, CROWD, 0)
     wall = racing.of(race.WALL, CROWD)
-    if ENGINE in wall and LIMIT in wall:
-        values = tuple(ratios(wall[ENGINE], wall[LIMIT]))
-        yield Target(f"{CROWD}, {race.WALL}, to {LIMIT}", 1.2, values)
+    for base in (LIMIT, STACK):
+        if ENGINE in wall and base in wall:
+            values = tuple(ratios(wall[ENGINE], wall[base]))
+            yield Target(f"{CROWD}, {race.WALL}, to {base}", 1.2, values)
     for workload in whole.workloads(cold.FSYNC)[-1:]:
         yield from of(whole, cold.FSYNC, workload, 1.1)
 
