@@ -126,7 +126,7 @@ def measure(
     """Race everyone with eight processes, and the engine beside its limit with any number."""
     results = Results(versions=installed.versions, missing=dict(installed.missing))
     own = [c for c in baselines() if c.name in (ENGINE, LIMIT, STACK)]
-    fields = {crowd: own for crowd in crowds}
+    fields = dict.fromkeys(crowds, own)
     fields[TOGETHER] = [
         *own,
         *(kind for c in installed.contestants.values() for kind in (c, c.after_wal())),

@@ -54,6 +54,8 @@ AIMS = (
     Aim("tasks", "wait longest", tasks.DONE, tasks.LOCK, 1.2, "tasks"),
 )
 CROWD = "16 processes"
+ATOMIC = ("yoyo", "Django", "sqlite-utils", "peewee-migrate", "tortoise")
+"""The peers in Python whose migrations are there in whole or not at all; they list them, too."""
 
 
 def found(aim: Aim) -> Iterator[Target]:
@@ -67,6 +69,20 @@ def found(aim: Aim) -> Iterator[Target]:
         if aim.row in rows and aim.base in rows:
             values = ratios(rows[aim.row], rows[aim.base])
             yield Target(f"{aim.what}, {workload}, to {aim.base}", aim.bound, tuple(values))
+
+
+def against_peers() -> Iterator[Target]:
+    """Yield how the engine stands to the fastest comparable peer, in its faster journal mode."""
+    results = load("cold")
+    for what, bound in ((cold.FRESH, 0.65), (cold.STATUS, 1.0)):
+        wall = f"{what}: wall"
+        for workload in results.workloads(wall):
+            rows = results.of(wall, workload)
+            peers = [row for name, row in rows.items() if name.startswith(ATOMIC)]
+            if ENGINE in rows and peers:
+                fastest = min(peers, key=lambda row: row.median)
+                values = tuple(ratios(rows[ENGINE], fastest))
+                yield Target(f"{wall}, {workload}, to {fastest.row}", bound, values)
 
 
 def counted() -> Iterator[Target]:
@@ -91,4 +107,4 @@ def of(results: Results, what: str, workload: str, bound: float) -> Iterator[Tar
 
 def targets() -> list[Target]:
     """Return every target that there are figures for."""
-    return [*(target for aim in AIMS for target in found(aim)), *counted()]
+    return [*(target for aim in AIMS for target in found(aim)), *against_peers(), *counted()]
