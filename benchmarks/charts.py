@@ -11,7 +11,7 @@ import cold
 import matplotlib as mpl
 import race
 import tasks
-from contestants import ENGINE, LIMIT, SHELL
+from contestants import ENGINE, FLOOR, LIMIT
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Picture
@@ -40,20 +40,26 @@ def colour(name: str) -> str:
     """Return the colour of a row: this engine, the limits, everybody else."""
     if name.startswith(ENGINE):
         return ENGINE_COLOUR
-    return LIMIT_COLOUR if name in (LIMIT, SHELL) else PEER_COLOUR
+    return LIMIT_COLOUR if name.startswith(("limit", FLOOR)) else PEER_COLOUR
 
 
-def bars(axes: Axes, rows: Sequence[Bar], label: str) -> None:
-    """Draw horizontal bars with their spread, each with its figure beside it."""
+def bars(axes: Axes, rows: Sequence[Bar], label: str, *, log: bool = False) -> None:
+    """Draw rows with their spread and their figures: bars, but dots where there is no zero."""
     names = [row.name for row in rows]
-    widths = [row.middle for row in rows]
-    axes.barh(names, widths, color=[colour(name) for name in names], height=0.7)
+    middles = [row.middle for row in rows]
+    colours = [colour(name) for name in names]
+    if log:
+        axes.scatter(middles, names, color=colours, zorder=3)
+        logarithmic(axes, "x", marks=(1, 2, 5))
+        axes.grid(axis="y", color="#eeeeee")
+    else:
+        axes.barh(names, middles, color=colours, height=0.7)
     for place, row in enumerate(rows):
         axes.plot([row.low, row.high], [place, place], color=GREY, linewidth=1)
         axes.annotate(
             f"{row.middle:.3g}",
             (max(row.middle, row.high), place),
-            xytext=(4, 0),
+            xytext=(6, 0),
             textcoords="offset points",
             va="center",
             fontsize=8,
@@ -114,8 +120,8 @@ def applying(results: Results) -> None:
     picture = Picture(figsize=(7, 4))
     axes = picture.subplots()
     bare(axes)
-    bars(axes, relative(results, what, workload, LIMIT), "time relative to the limit (log)")
-    logarithmic(axes, "x", marks=(1, 2, 5))
+    rows = relative(results, what, workload, LIMIT)
+    bars(axes, rows, "time relative to the limit (log)", log=True)
     title = f"A whole `up` of {workload}; peers in their faster journal mode"
     finish(picture, title, results, "apply")
 
@@ -137,10 +143,9 @@ def racing(results: Results) -> None:
         if (share := [100 * value / race.TOGETHER for value in errors[n].values])
     ]
     waited = [row(n, wall[n].values, wall[n].median) for n in names]
-    bars(left, failed, "processes that end with an error, %")
-    bars(right, waited, "until all have ended, s (log)")
+    bars(left, failed, "processes that end with an error, % (mean)")
+    bars(right, waited, "until all have ended, s (median, log)", log=True)
     right.invert_yaxis()  # the left one has turned the axis that both share
-    logarithmic(right, "x", marks=(1, 2, 5))
     left.set_xlim(0, 110)
     for axes in (left, right):
         bare(axes)
@@ -176,9 +181,7 @@ def starting(results: Results) -> None:
     axes = picture.subplots()
     bare(axes)
     workload = results.workloads(what)[0]
-    bars(
-        axes, relative(results, what, workload, "floor"), "time relative to the floor of the stack"
-    )
+    bars(axes, relative(results, what, workload, FLOOR), "time relative to the floor of the stack")
     finish(picture, f"A cold `status`, or what is nearest to it: {workload}", results, "status")
 
 

@@ -19,6 +19,7 @@ FOLDER = "migrations"
 
 ENGINE = "wave"
 LIMIT = "limit (sqlite3)"
+STACK = "limit (with the stack)"
 SHELL = "limit (shell)"
 FLOOR = "floor"
 
@@ -144,6 +145,7 @@ def baselines() -> Iterator[Contestant]:
     yield Contestant(ENGINE, pairs, (*wave, *about, "up"), (*wave, *about, "status"))
     limit = (sys.executable, str(HERE / "limit.py"), FOLDER, DATABASE)
     yield Contestant(LIMIT, pairs, limit, (*limit, "status"))
+    yield Contestant(STACK, pairs, (*limit, "stack"), (*limit, "status", "stack"))
     if shell := shutil.which("sqlite3"):
         listing = (shell, DATABASE, "SELECT version FROM done")
         yield Contestant(SHELL, one_script, (shell, "-bail", DATABASE, ".read all.sql"), listing)

@@ -1,7 +1,8 @@
-"""The least that the job needs, with stdlib sqlite3: `limit.py FOLDER DATABASE [status]`.
+"""The least that the job needs, with stdlib sqlite3: `limit.py FOLDER DATABASE [status] [stack]`.
 
 WAL, synchronous FULL, one BEGIN IMMEDIATE .. COMMIT per migration, the pending list read again
-under the lock, and its row. Opening, the switch to WAL and closing belong to it.
+under the lock, and its row. Opening, the switch to WAL and closing belong to it. With `stack` it
+imports what a command of this engine cannot do without, so that only the engine differs.
 """
 
 from __future__ import annotations
@@ -82,4 +83,7 @@ def read(folder: Path) -> dict[int, str]:
 
 
 if __name__ == "__main__":
-    (status if sys.argv[3:] else up)(Path(sys.argv[2]), read(Path(sys.argv[1])))
+    if "stack" in sys.argv[3:]:
+        import aiosqlite  # noqa: F401
+        import asyncclick  # noqa: F401
+    (status if "status" in sys.argv[3:] else up)(Path(sys.argv[2]), read(Path(sys.argv[1])))

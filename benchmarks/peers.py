@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import TimeoutExpired
 from textwrap import dedent
 
 from contestants import DATABASE, FOLDER, Contestant
@@ -272,7 +273,7 @@ def install() -> Installed:
     for peer in PEERS:
         try:
             programs = environment(peer.requires[0].partition("==")[0], peer.requires)
-        except (Failed, OSError) as error:
+        except (Failed, OSError, TimeoutExpired) as error:
             found.missing[peer.name] = str(error)
             continue
         found.contestants[peer.name] = peer.make(programs)

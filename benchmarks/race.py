@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contestants import ENGINE, LIMIT, Contestant, Projects, baselines, tables
+from contestants import ENGINE, LIMIT, STACK, Contestant, Projects, baselines, tables
 from peers import Installed
 from results import Results
 from rows import PATIENCE, PREFIX, Failed, environment, named_error, run
@@ -125,11 +125,10 @@ def measure(
 ) -> Results:
     """Race everyone with eight processes, and the engine beside its limit with any number."""
     results = Results(versions=installed.versions, missing=dict(installed.missing))
-    engine, limit = (c for c in baselines() if c.name in (ENGINE, LIMIT))
-    fields = {crowd: [engine, limit] for crowd in crowds}
+    own = [c for c in baselines() if c.name in (ENGINE, LIMIT, STACK)]
+    fields = dict.fromkeys(crowds, own)
     fields[TOGETHER] = [
-        engine,
-        limit,
+        *own,
         *(kind for c in installed.contestants.values() for kind in (c, c.after_wal())),
     ]
     with TemporaryDirectory(prefix=PREFIX) as place:

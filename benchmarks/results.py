@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class Results:
 
     def add(self, what: str, workload: str, row: str, unit: str, values: Iterable[float]) -> None:
         """Add a figure, if there is any value."""
-        if found := tuple(values):
+        if found := tuple(float(f"{value:.6g}") for value in values):
             self.figures.append(Figure(what, workload, row, unit, found))
 
     def add_spent(self, what: str, workload: str, took: Mapping[str, list[Spent]]) -> None:
@@ -68,10 +69,15 @@ class Results:
 
     def save(self, name: str) -> None:
         """Write the figures to a file of the results folder."""
-        self.machine = described(str(Path.cwd()))
+        self.machine = described(tempfile.gettempdir())
         FOLDER.mkdir(exist_ok=True)
-        text = json.dumps(asdict(self), indent=1, default=float)
-        (FOLDER / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+        (FOLDER / f"{name}.json").write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """Write everything as JSON, a line for each figure."""
+        about = json.dumps({**vars(self), "figures": []}, indent=1)
+        figures = ",\n".join(f"  {json.dumps(asdict(figure))}" for figure in self.figures)
+        return about.replace('"figures": []', f'"figures": [\n{figures}\n ]') + "\n"
 
 
 def load(name: str) -> Results:

@@ -1,6 +1,6 @@
 """Everything in one command: `python benchmarks/run.py [--long] [--rounds N] [--only NAME ...]`.
 
-Takes the figures, and writes results/NAME.json, the tables of docs/benchmarks.md and the charts.
+Takes the figures and writes results/NAME.json, the tables and the charts.
 """
 
 from __future__ import annotations

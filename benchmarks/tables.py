@@ -1,4 +1,7 @@
-"""Writes the figures of results/*.json as tables into docs/benchmarks.md, between its two marks."""
+"""Writes the figures of results/*.json as tables.
+
+All of them go to results/tables.md; the targets to docs/benchmarks.md, between its two marks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import cold
 import race
 import tasks
 from contestants import ENGINE, FLOOR, LIMIT
-from results import Figure, Results, load, ratios
+from results import FOLDER, Figure, Results, load, ratios
 from targets import targets
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -71,9 +74,14 @@ def beside(
     ]
 
 
+def machine(results: Results) -> str:
+    """Describe what the figures were taken on."""
+    return "; ".join(f"{name} {value}" for name, value in results.machine.items())
+
+
 def about(results: Results) -> Iterator[str]:
     """Yield what the figures were taken on, what they leave out, and who is missing."""
-    yield "Taken on: " + "; ".join(f"{name} {value}" for name, value in results.machine.items())
+    yield f"Taken on: {machine(results)}"
     yield ""
     yield from (f"- {note}" for note in results.notes)
     yield from (f"- no figure for {name}: {why}" for name, why in results.missing.items())
@@ -154,14 +162,21 @@ PARTS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
 }
 
 
-def page() -> Iterator[str]:
-    """Yield all lines between the marks."""
-    yield "## Targets\n"
+def aims() -> Iterator[str]:
+    """Yield which targets are met, and on which machine."""
+    measured = [results for name in PARTS if (results := load(name)).machine]
+    yield from (f"Taken on: {machine(results)}\n" for results in measured[:1])
     rows = [
         (t.what, f"{t.bound:g}", f"{t.median:.2f}", "met" if t.met else "**missed**")
         for t in targets()
     ]
     yield from table(("what", "at most", "found", ""), rows)
+
+
+def everything() -> Iterator[str]:
+    """Yield all tables."""
+    yield "# Figures\n"
+    yield "Written by `benchmarks/tables.py`; what they mean is in `docs/benchmarks.md`.\n"
     for name, (title, lines) in PARTS.items():
         results = load(name)
         yield f"## {title}\n"
@@ -173,11 +188,13 @@ def page() -> Iterator[str]:
 
 
 def main() -> None:
-    """Replace what is between the marks."""
+    """Write both pages."""
     text = PAGE.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    made = "\n".join(page()).strip("\n")
+    made = "\n".join(aims()).strip("\n")
     PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
+    tables = "\n".join(everything()).strip("\n")
+    (FOLDER / "tables.md").write_text(f"{tables}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

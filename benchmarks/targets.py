@@ -10,7 +10,7 @@ import apply
 import cold
 import race
 import tasks
-from contestants import ENGINE, FLOOR, LIMIT
+from contestants import ENGINE, FLOOR, LIMIT, STACK
 from results import Results, load, ratios
 
 
@@ -54,6 +54,8 @@ AIMS = (
     Aim("tasks", "wait longest", tasks.DONE, tasks.LOCK, 1.2, "tasks"),
 )
 CROWD = "16 processes"
+ATOMIC = ("yoyo", "Django", "sqlite-utils", "peewee-migrate", "tortoise")
+"""The peers in Python whose migrations are there in whole or not at all; they list them, too."""
 
 
 def found(aim: Aim) -> Iterator[Target]:
@@ -69,14 +71,29 @@ def found(aim: Aim) -> Iterator[Target]:
             yield Target(f"{aim.what}, {workload}, to {aim.base}", aim.bound, tuple(values))
 
 
+def against_peers() -> Iterator[Target]:
+    """Yield how the engine stands to the fastest comparable peer, in its faster journal mode."""
+    results = load("cold")
+    for what, bound in ((cold.FRESH, 0.65), (cold.STATUS, 1.0)):
+        wall = f"{what}: wall"
+        for workload in results.workloads(wall):
+            rows = results.of(wall, workload)
+            peers = [row for name, row in rows.items() if name.startswith(ATOMIC)]
+            if ENGINE in rows and peers:
+                fastest = min(peers, key=lambda row: row.median)
+                values = tuple(ratios(rows[ENGINE], fastest))
+                yield Target(f"{wall}, {workload}, to {fastest.row}", bound, values)
+
+
 def counted() -> Iterator[Target]:
     """Yield the targets that are no ratios to a row of the same figure."""
     racing, whole = load("race"), load("cold")
     yield from of(racing, race.ERRORS, CROWD, 0)
     wall = racing.of(race.WALL, CROWD)
-    if ENGINE in wall and LIMIT in wall:
-        values = tuple(ratios(wall[ENGINE], wall[LIMIT]))
-        yield Target(f"{CROWD}, {race.WALL}, to {LIMIT}", 1.2, values)
+    for base in (LIMIT, STACK):
+        if ENGINE in wall and base in wall:
+            values = tuple(ratios(wall[ENGINE], wall[base]))
+            yield Target(f"{CROWD}, {race.WALL}, to {base}", 1.2, values)
     for workload in whole.workloads(cold.FSYNC)[-1:]:
         yield from of(whole, cold.FSYNC, workload, 1.1)
 
@@ -90,4 +107,4 @@ def of(results: Results, what: str, workload: str, bound: float) -> Iterator[Tar
 
 def targets() -> list[Target]:
     """Return every target that there are figures for."""
-    return [*(target for aim in AIMS for target in found(aim)), *counted()]
+    return [*(target for aim in AIMS for target in found(aim)), *against_peers(), *counted()]
