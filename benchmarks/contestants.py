@@ -143,6 +143,8 @@ def baselines() -> Iterator[Contestant]:
     wave = (sys.executable, "-m", "wave_async", "migrate")
     about = ("--database", DATABASE, "--migrations", FOLDER)
     yield Contestant(ENGINE, pairs, (*wave, *about, "up"), (*wave, *about, "status"))
+    atomic = "all in one transaction; the peers that can do that are not asked to"
+    yield Contestant(f"{ENGINE}, atomic", pairs, (*wave, *about, "up", "--atomic"), note=atomic)
     limit = (sys.executable, str(HERE / "limit.py"), FOLDER, DATABASE)
     yield Contestant(LIMIT, pairs, limit, (*limit, "status"))
     yield Contestant(STACK, pairs, (*limit, "stack"), (*limit, "status", "stack"))

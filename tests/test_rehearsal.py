@@ -363,7 +363,7 @@ def test_a_killed_rehearsal(tmp_path: Path) -> None:
     start = monotonic()
     worker.wave(path, "FILLED", "rehearse", "--down", "0").communicate(timeout=worker.PATIENCE)
     seconds = monotonic() - start
-    for _ in range(rounds(5, 50)):
+    for _ in range(rounds(3, 50)):
         with worker.wave(path, "FILLED", "rehearse", "--down", "0") as process:
             sleep(seconds * (0.3 + 0.7 * chance.random()))
             process.kill()
@@ -373,7 +373,7 @@ def test_a_killed_rehearsal(tmp_path: Path) -> None:
             said, failed = process.communicate(timeout=worker.PATIENCE)
         assert (0, "", True) == (process.returncode, failed, said.endswith("Rehearsal passed\n"))
         assert ([path], before) == (list(tmp_path.iterdir()), path.read_bytes())
-    worker.say(f"\nrehearsal: {rounds(5, 50)} kills, failures 0, {left} with leftovers")
+    worker.say(f"\nrehearsal: {rounds(3, 50)} kills, failures 0, {left} with leftovers")
 
 
 # The command.
