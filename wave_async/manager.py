@@ -118,6 +118,7 @@ class MigrationManager:
             patience=lock_timeout,
             statement_timeout=self._statement_timeout,
             on_event=self._tell,
+            events=WaitingForLock if on_event is None else Event,
         )
         self._on_event = on_event
         self._snapshots = snapshots

@@ -166,15 +166,17 @@ class SingleConnectionPool:
         *,
         judge: Callable[[], Program[object]] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        events: Any = Event,
         patience: float = LOCK_TIMEOUT,
         statement_timeout: float = inf,
     ) -> T | None:
         """Run a program of the engine, from its first request to its last, in one hop.
 
         A busy database is waited for `patience` seconds; a statement under the guard that takes
-        longer than `statement_timeout` seconds is ended. Where the pool is not open yet, `judge`
-        looks at the database first, as a question: what it refuses is never opened for writing,
-        and where it answers None there is nothing to do: None.
+        longer than `statement_timeout` seconds is ended. `on_event` hears those of `events`, a type
+        or several. Where the pool is not open yet, `judge` looks at the database first, as a
+        question: what it refuses is never opened for writing, and where it answers None there is
+        nothing to do: None.
         Cancelled, the program is interrupted and awaited until it has cleaned up; one that had won
         by then stays done.
         """
@@ -184,7 +186,8 @@ class SingleConnectionPool:
                     if await self._briefly(judge, patience, on_event) is None:
                         return None
             connection = await self._opened(patience)
-            return await self._hop(connection, program, patience, on_event, statement_timeout)
+            report = reporter(on_event, events)
+            return await self._hop(connection, program, patience, report, statement_timeout)
 
     async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
         """Answer a question: on the open connection, or on a short read-only one.
@@ -212,10 +215,10 @@ class SingleConnectionPool:
         connection: aiosqlite.Connection,
         program: Callable[[], Program[T]],
         patience: float = LOCK_TIMEOUT,
-        on_event: Callable[[Event], None] | None = None,
+        report: Callable[[Event], None] | None = None,
         statement_timeout: float = inf,
     ) -> T:
-        hop = Hop(program, reporter(on_event), patience, statement_timeout)
+        hop = Hop(program, report or reporter(None), patience, statement_timeout)
         await to_answer(hop, partial(_run_on, connection, hop), connection)
         if _is_closed(connection):
             with suppress(ValueError):  # its thread has ended as well

@@ -64,9 +64,13 @@ class Log:
         """Add what was done, inside the transaction that does it; the table is made if missing."""
         if not self.on:
             return
-        with suppress(sqlite3.Error):
-            yield Execute(CREATE)
-            yield Execute(APPEND, _row(action, version, checksum, started, DONE))
+        append = Execute(APPEND, _row(action, version, checksum, started, DONE))
+        try:
+            yield append
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                yield Execute(CREATE)
+                yield append
 
     def append_failure(
         self, action: Action, version: int, started: float, error: WaveError

@@ -21,15 +21,21 @@ from wave_async.model.events import Event
 T = TypeVar("T")
 
 
-def reporter(on_event: Callable[[Event], None] | None) -> Callable[[Event], None]:
-    """Return what a thread may call to tell an event on the loop; a closed loop hears nothing."""
+def reporter(
+    on_event: Callable[[Event], None] | None, events: Any = Event
+) -> Callable[[Event], None]:
+    """Return what a thread may call to tell an event on the loop; a closed loop hears nothing.
+
+    Only `events` are told: each wakes the loop, which then wants the interpreter's lock.
+    """
     if on_event is None:
         return lambda _: None
     loop = asyncio.get_running_loop()
 
     def report(event: Event) -> None:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(on_event, event)
+        if isinstance(event, events):
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(on_event, event)
 
     return report
 
