@@ -326,12 +326,14 @@ class MigrationManager:
 
     async def _destroying(self, target: int | None) -> frozenset[int]:
         """Return the versions whose way up destroys something, or may."""
-        schema = await self._asked(safety.proof.read_schema)
         planned = await self.plan_up(target)
+        if not planned.steps:
+            return frozenset()
+        schema = await self._asked(safety.proof.read_schema)
         pending = [self._catalogue().entries[step.version] for step in planned.steps]
         if not safety.effects.may_destroy(schema, pending):
             return frozenset()
-        found = (await self.preview_up(target)).effects
+        found = (await self._preview(planned)).effects
         return frozenset(effect.step.version for effect in found if effect.may_destroy)
 
     async def rehearse_up(
