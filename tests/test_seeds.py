@@ -10,12 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wave_async import SingleConnectionPool
-from wave_async.database.keys import quoted_name
 from wave_async.database.requests import Execute, Program, Query
 from wave_async.database.schema import read_schema
 from wave_async.definitions import LEGACY_SCHEMA
 from wave_async.model.schema import Schema
-from wave_async.model.script import parse
+from wave_async.model.script import parse, quoted_name
 from wave_async.safety.seeds import seed
 
 Answer = tuple[dict[str, str], dict[str, list[Any]], list[Any]]

@@ -13,6 +13,7 @@ from itertools import groupby
 
 from wave_async.database.requests import Execute, Foresee, Program, Query, Restore, T
 from wave_async.errors import CascadeRefused, KeysViolated
+from wave_async.model.script import quoted_name
 
 # A rebuild gives the same violations other rowids, so they are counted and not listed.
 CHILDREN = """SELECT DISTINCT c.name FROM main.sqlite_schema c,
@@ -131,8 +132,3 @@ def _children(table: str) -> Program[dict[str, int]]:
         if count:
             found[child] = max(count, found.get(child, 0))
     return found
-
-
-def quoted_name(name: str) -> str:
-    """Quote the name of a table or a column."""
-    return '"' + name.replace('"', '""') + '"'

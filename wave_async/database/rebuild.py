@@ -14,6 +14,7 @@ from typing import Any
 
 from wave_async.database.history import TABLE
 from wave_async.errors import RebuildRefused
+from wave_async.model.script import quoted_name
 
 _Ask = Callable[..., list[Any]]
 
@@ -98,9 +99,9 @@ def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[bytes, str]) ->
     mine = [row for row in ask(_OBJECTS, old) if _folded(row[2]) == _folded(old)]
     _copy(ask, old, new, given)
     statistics = _hand_over(ask, old, new)
-    ask(f"DROP TABLE main.{_quoted(old)}")
+    ask(f"DROP TABLE main.{quoted_name(old)}")
     with _legacy_alter_table(ask):
-        ask(f"ALTER TABLE main.{new} RENAME TO {_quoted(old)}")
+        ask(f"ALTER TABLE main.{new} RENAME TO {quoted_name(old)}")
     for name in statistics:
         ask(f"UPDATE main.{name} SET tbl = ? WHERE tbl = ?", old, new)
     for found in mine:
@@ -166,12 +167,12 @@ def _unused_name(ask: _Ask) -> str:
 
 def _copy(ask: _Ask, old: str, new: str, given: Mapping[bytes, str]) -> None:
     """Copy all rows, or raise."""
-    source = {_folded(n): _quoted(n) for n, *_ in ask(_COLUMNS, old)} | dict(given)
+    source = {_folded(n): quoted_name(n) for n, *_ in ask(_COLUMNS, old)} | dict(given)
     columns = ask(_COLUMNS, new)
     target = {_folded(n): n for n, hidden, _ in columns if not hidden}
     if unknown := [key.decode() for key in given if key not in target]:
         raise RebuildRefused(old, f"the new definition has no such column: {', '.join(unknown)}")
-    filled = {_quoted(n): f"({source[key]}\n)" for key, n in target.items() if key in source}
+    filled = {quoted_name(n): f"({source[key]}\n)" for key, n in target.items() if key in source}
     if not filled:
         raise RebuildRefused(old, "no column of the new definition is in the old one")
     rowids = _rowid(ask, old), _rowid(ask, new)
@@ -180,9 +181,11 @@ def _copy(ask: _Ask, old: str, new: str, given: Mapping[bytes, str]) -> None:
         filled[rowids[1]] = rowids[0]
     ask(  # ABORT: the new table's own ON CONFLICT must neither drop rows nor end the transaction
         f"INSERT OR ABORT INTO main.{new} ({', '.join(filled)})"
-        f" SELECT {', '.join(filled.values())} FROM main.{_quoted(old)}"
+        f" SELECT {', '.join(filled.values())} FROM main.{quoted_name(old)}"
     )
-    counts = f"SELECT (SELECT count(*) FROM main.{_quoted(old)}), (SELECT count(*) FROM main.{new})"
+    counts = (
+        f"SELECT (SELECT count(*) FROM main.{quoted_name(old)}), (SELECT count(*) FROM main.{new})"
+    )
     ((had, has),) = ask(counts)
     if had != has:
         raise RebuildRefused(old, f"it had {had:,} rows and would have {has:,}")
@@ -260,14 +263,14 @@ def _prove(ask: _Ask, found: _Object) -> None:
     """Let SQLite compile what uses a view or fires a trigger; raises what it says."""
     kind, name, on, sql = found
     if kind == "view":
-        ask(f"EXPLAIN SELECT * FROM main.{_quoted(name)} -- {next(_AGAIN)}")
+        ask(f"EXPLAIN SELECT * FROM main.{quoted_name(name)} -- {next(_AGAIN)}")
     elif event := _EVENT.match(sql):
         fires = {"INSERT": "INSERT INTO {} DEFAULT VALUES", "DELETE": "DELETE FROM {}"}
         change = fires.get(event["event"].upper())
         if change is None:
-            names = [_quoted(n) for n, hidden, _ in ask(_COLUMNS, on) if not hidden]
+            names = [quoted_name(n) for n, hidden, _ in ask(_COLUMNS, on) if not hidden]
             change = "UPDATE {} SET " + ", ".join(f"{n} = {n}" for n in names)
-        ask(f"EXPLAIN {change.replace('{}', f'main.{_quoted(on)}', 1)} -- {next(_AGAIN)}")
+        ask(f"EXPLAIN {change.replace('{}', f'main.{quoted_name(on)}', 1)} -- {next(_AGAIN)}")
 
 
 def _failure(action: Callable[..., object], *values: object) -> str:
@@ -288,7 +291,7 @@ def _culprit(ask: _Ask, broken: Mapping[_Object, str]) -> _Object:
     triggers = list(broken)
     while True:
         first = triggers.pop(0)
-        ask(f"DROP TRIGGER main.{_quoted(first[1])}")
+        ask(f"DROP TRIGGER main.{quoted_name(first[1])}")
         if not any(_failure(_prove, ask, other) for other in triggers):
             return first
 
@@ -311,10 +314,6 @@ def _never_fires(sql: str, gone: Collection[bytes]) -> str:
 def _folded(name: str) -> bytes:
     """Return what SQLite compares of a name: it knows the case of ASCII letters only."""
     return name.encode().lower()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _unquoted(name: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from wave_async.model.script import CAPITALS, Token, lowered, tokens
+from wave_async.model.script import CAPITALS, Token, lowered, quoted_name, tokens
 
 Line = tuple[str, str]
 """A line of a statement: its normal form, and how it was written."""
@@ -130,7 +130,7 @@ def _read(sql: str) -> tuple[list[Token], list[str], list[int]]:
             if token[0] == '"' and before != "default" and CAPITALS.search(words[at]):
                 doubtful.append(at)
         elif kind == "word" and token not in _NO_STRING and words[at - 1] == "default":
-            words[at] = _quoted(sql[end - len(token) : end])
+            words[at] = quoted_name(sql[end - len(token) : end])
     return found, words, doubtful
 
 
@@ -139,7 +139,7 @@ def _literal(token: str, before: str) -> str:
         return token.replace("\r\n", "\n")  # as in the checksum of a script
     name = _unquoted(token)
     sure = token[0] != '"' or before in _BEFORE_A_NAME or not CAPITALS.search(name)
-    return _name(name) if sure and before != "default" else _quoted(name)
+    return _name(name) if sure and before != "default" else quoted_name(name)
 
 
 def _settle(words: list[str], doubtful: Iterable[int], columns: Sequence[int]) -> None:
@@ -163,11 +163,7 @@ def _opening(words: Sequence[str], at: int) -> int:
 def _name(name: str) -> str:
     name = lowered(name)
     plain = _PLAIN.fullmatch(name) and name not in _NOT_A_NAME
-    return name if plain else _quoted(name)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    return name if plain else quoted_name(name)
 
 
 def _unquoted(token: str) -> str:

@@ -79,6 +79,11 @@ class Script:
     checksum: str
 
 
+def quoted_name(name: str) -> str:
+    """Quote the name of a table or a column."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def lowered(name: str) -> str:
     """Return a name in lower case as SQLite compares names, where É and é are two letters."""
     return name.lower() if name.isascii() else CAPITALS.sub(lambda m: m[0].lower(), name)

@@ -19,7 +19,7 @@ from wave_async.model.catalogue import Entry
 from wave_async.model.effects import DESTROYS, Effect, Loss, LossKind, Preview
 from wave_async.model.migration import Direction, parts
 from wave_async.model.schema import Schema, shadows_of
-from wave_async.model.script import lowered
+from wave_async.model.script import lowered, quoted_name
 from wave_async.model.work import source
 
 
@@ -128,10 +128,8 @@ def _counted(loss: Loss, tables: Tables) -> Program[Loss]:
     there = tables.get(lowered(loss.table))
     if there is None or (loss.column and loss.column not in there.columns):
         return loss  # a step before made it
-    what = keys.quoted_name(loss.column) if loss.column else "*"
-    counted = yield from attempt(
-        Query(f"SELECT count({what}) FROM main.{keys.quoted_name(loss.table)}")
-    )
+    what = quoted_name(loss.column) if loss.column else "*"
+    counted = yield from attempt(Query(f"SELECT count({what}) FROM main.{quoted_name(loss.table)}"))
     return loss if isinstance(counted, sqlite3.Error) else replace(loss, rows=counted[0][0])
 
 

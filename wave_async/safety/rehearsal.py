@@ -26,6 +26,7 @@ from wave_async.model.events import Event, StepFinished, StepStarted
 from wave_async.model.migration import Step
 from wave_async.model.rehearsal import Rehearsal, RowChange
 from wave_async.model.schema import Schema
+from wave_async.model.script import quoted_name
 from wave_async.safety.copies import copying, private_directory
 from wave_async.safety.effects import clone
 
@@ -155,7 +156,7 @@ def _facts() -> Program[Facts]:
     schema = yield from read_schema()
     rows: dict[str, int] = {}
     for table in (o.name for o in schema.objects if o.type == "table"):
-        counted = yield from attempt(Query(f"SELECT count(*) FROM main.{keys.quoted_name(table)}"))
+        counted = yield from attempt(Query(f"SELECT count(*) FROM main.{quoted_name(table)}"))
         if not isinstance(counted, sqlite3.Error):  # of an extension that is not loaded
             ((rows[table],),) = counted
     return Facts(schema, rows, (yield from keys.violations()))

@@ -11,10 +11,10 @@ from itertools import count, groupby
 from random import Random
 from typing import Any, NamedTuple
 
-from wave_async.database.keys import PRIMARY_KEY, quoted_name
+from wave_async.database.keys import PRIMARY_KEY
 from wave_async.database.requests import Execute, Program, Query, attempt
 from wave_async.model.schema import Object, Schema
-from wave_async.model.script import lowered
+from wave_async.model.script import lowered, quoted_name
 
 ROWS = 3
 COLUMNS = "SELECT name, type FROM pragma_table_xinfo(?, 'main') WHERE hidden = 0"

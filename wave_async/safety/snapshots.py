@@ -35,6 +35,7 @@ from wave_async.model.events import SnapshotTaken
 from wave_async.model.migration import Direction, Step
 from wave_async.model.rehearsal import RowChange
 from wave_async.model.schema import Object, Schema
+from wave_async.model.script import quoted_name
 from wave_async.safety.copies import (
     Check,
     copy_database,
@@ -392,6 +393,6 @@ def _counts(connection: EngineConnection) -> dict[str, int]:
     tables = [name for (name,) in connection.execute(_TABLES)]
     counts = {}
     for table in tables:
-        name = table.replace('"', '""')
-        ((counts[table],),) = connection.execute(f'SELECT count(*) FROM main."{name}"')
+        sql = f"SELECT count(*) FROM main.{quoted_name(table)}"
+        ((counts[table],),) = connection.execute(sql)
     return counts

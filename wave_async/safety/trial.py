@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, cast
 from wave_async.database import history
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.driver import EngineConnection
-from wave_async.database.keys import quoted_name
 from wave_async.database.requests import (
     BeginWrite,
     Call,
@@ -33,6 +32,7 @@ from wave_async.model.catalogue import Entry
 from wave_async.model.difference import differences
 from wave_async.model.migration import Direction
 from wave_async.model.schema import Schema
+from wave_async.model.script import quoted_name
 from wave_async.safety.seeds import COLUMNS, seed
 
 GROWTH = 4
