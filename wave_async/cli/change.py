@@ -1,0 +1,205 @@
+"""The commands that change a database: up, down, undo, baseline, repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import asyncclick as click
+
+from wave_async.cli.command import (
+    command,
+    out_of_order,
+    precautions,
+    print_json,
+    snapshot_directory,
+    snapshot_document,
+    snapshot_policy,
+    step_list,
+    taken,
+    timeouts,
+)
+from wave_async.cli.foresee import loss_lines, require_passed, show_plan
+from wave_async.cli.group import Options
+from wave_async.cli.terminal import confirmed, telling
+from wave_async.errors import printable
+from wave_async.model.migration import Step
+
+if TYPE_CHECKING:
+    from wave_async.model.rehearsal import RowChange
+    from wave_async.safety.snapshots import Snapshot
+
+
+@command
+@click.argument("target_version", type=int, required=False)
+@out_of_order
+@click.option("--atomic", is_flag=True, help="Apply all in one transaction, or nothing.")
+@click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
+@timeouts
+@precautions
+async def up(
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int | None,
+    allow_out_of_order: bool,
+    atomic: bool,
+    first: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
+    **limits: float | None,
+) -> None:
+    """Apply what is pending, up to TARGET_VERSION if given."""
+    async with (
+        telling(as_json=as_json) as tell,
+        options.runner(
+            allow_out_of_order=allow_out_of_order,
+            on_event=tell,
+            snapshots=snapshot_policy(snapshot_dir, wanted=snapshot),
+            **limits,
+        ) as runner,
+    ):
+        if first:
+            require_passed(await runner.rehearse_up(target_version))
+        done = await runner.migrate_up(target_version, atomic=atomic)
+        now = None if done else await runner.status()
+    if as_json:
+        print_json({"adopted": step_list(done.adopted), "applied": step_list(done.steps)})
+        return
+    for step in done.adopted:
+        print(f"Adopted migration {step.version}: {printable(step.description)}")
+    if now is None:
+        print("Migrations applied successfully")
+    elif now.pending:
+        print(f"Nothing to do: the database is at version {now.current_version}")
+    else:
+        print("Database is up to date")
+
+
+@command
+@click.argument("target_version", type=int)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--plan", "only", is_flag=True, help="Show what it would do, and do nothing.")
+@click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
+@timeouts
+@precautions
+async def down(
+    options: Options,
+    *,
+    as_json: bool,
+    target_version: int,
+    yes: bool,
+    only: bool,
+    first: bool,
+    snapshot: bool | None,
+    snapshot_dir: str | None,
+    **limits: float | None,
+) -> None:
+    """Roll back everything above TARGET_VERSION."""
+    if only:
+        await show_plan(options.runner(), target_version, as_json=as_json, down=True)
+        return
+    policy = snapshot_policy(snapshot_dir, wanted=snapshot)
+    async with (
+        telling(as_json=as_json) as tell,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+    ):
+        runner.require_enabled()
+        planned = await runner.preview_down(target_version)
+        if planned and not as_json:
+            print(
+                f"WARNING: Rolling back to version {target_version}. This may result in data loss."
+            )
+            for line in loss_lines(planned.effects):
+                print(line)
+        if planned and not yes and not await confirmed(as_json=as_json):
+            print("Rollback cancelled")
+            return
+        if first:
+            require_passed(await runner.rehearse_down(target_version))
+        done = await runner.migrate_down(target_version) if planned else None
+    if as_json:
+        print_json({"rolled_back": step_list(done.steps if done else ())})
+    elif done:
+        print(f"Successfully rolled back to version {target_version}")
+    else:
+        print(f"Nothing to do: nothing above version {target_version} is applied")
+
+
+@command
+@click.argument("name", required=False)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@timeouts
+@snapshot_directory
+async def undo(
+    options: Options,
+    *,
+    as_json: bool,
+    name: str | None,
+    yes: bool,
+    snapshot_dir: str | None,
+    **limits: float | None,
+) -> None:
+    """Restore the snapshot NAME, the newest if not given; what it replaces is kept as another."""
+    policy = snapshot_policy(snapshot_dir)
+    async with (
+        telling(as_json=as_json) as tell,
+        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+    ):
+        snapshot, rows = await runner.plan_undo(name)
+        if not as_json:
+            print("\n".join(_undo_lines(snapshot, rows)))
+        if not yes and not await confirmed(as_json=as_json):
+            print("Undo cancelled")
+            return
+        done = await runner.undo(str(snapshot.path))
+    if as_json:
+        about = {"restored": done.restored, "replaced": done.replaced}
+        print_json({what: snapshot_document(s) for what, s in about.items()})
+    else:
+        print(f"Restored version {done.restored.version}")
+        print(f"What it replaced is kept: {printable(done.replaced.name)}")
+
+
+def _undo_lines(snapshot: Snapshot, rows: Iterable[RowChange]) -> Iterable[str]:
+    yield (
+        f"WARNING: Restoring version {snapshot.version}, {taken(snapshot)}. "
+        "What was written since will be replaced."
+    )
+    for row in rows:
+        now, then = (
+            "no such table" if count is None else f"{count:,} row(s)"
+            for count in (row.after, row.before)
+        )
+        yield f"  {printable(row.table)}: {now} now, {then} in the snapshot"
+
+
+@command
+@click.argument("version", type=int)
+@click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
+async def baseline(options: Options, *, as_json: bool, version: int, force: bool) -> None:
+    """Record migrations 1 to VERSION as applied, without running them."""
+    async with options.runner() as runner:
+        recorded = await runner.baseline(version, force=force)
+    _print_recorded(recorded, "Recorded", as_json=as_json)
+
+
+@command
+@click.argument("versions", type=int, nargs=-1)
+@click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
+async def repair(
+    options: Options, *, as_json: bool, versions: tuple[int, ...], force: bool
+) -> None:
+    """Accept edited migrations, all or VERSIONS, whose schema is the same as before."""
+    async with options.runner() as runner:
+        repaired = await runner.repair(versions, force=force)
+    _print_recorded(repaired, "Accepted", as_json=as_json)
+
+
+def _print_recorded(steps: Sequence[Step], verb: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({verb.lower(): step_list(steps)})
+    for step in () if as_json else steps:
+        print(f"{verb} migration {step.version}: {printable(step.description)}")
+    if not steps and not as_json:
+        print("Nothing to do")

@@ -1,0 +1,103 @@
+"""The group of commands: what was said before a command, and where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import asyncclick as click
+
+from wave_async.config import MigrationConfig
+from wave_async.definitions import MIGRATIONS
+from wave_async.errors import ConfigError
+from wave_async.model.migration import Migration
+from wave_async.runner import MigrationRunner
+from wave_async.sources.load import load_migrations
+from wave_async.sources.settings import read_settings, resolve_setup
+
+DATABASE = ".wave/state.db"
+COMMANDS = {
+    "look": ("status", "validate", "log", "snapshots"),
+    "foresee": ("plan", "rehearse", "verify"),
+    "change": ("up", "down", "undo", "baseline", "repair"),
+    "files": ("new",),
+}
+"""The commands in each module of this package; only the named one's module is imported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said before the command, by its options or their variables."""
+
+    said: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Lay what was said over `[tool.wave]`, and that over the defaults."""
+        return {"database": DATABASE, **read_settings(), **self.said}
+
+    def runner(self, **options: Any) -> MigrationRunner:
+        """Open the database and the migrations that were named."""
+        settings = self.settings()
+        migrations: Iterable[Migration] = MIGRATIONS
+        if "migrations" not in settings and "format" in settings:
+            raise ConfigError("--format", settings["format"], "only for migrations in files")
+        if "migrations" in settings:
+            migrations = load_migrations(
+                settings["migrations"],
+                format=settings.get("format"),
+                placeholders=settings.get("placeholders"),
+            )
+        if "setup" in settings:
+            options["setup"] = resolve_setup(settings["setup"])
+        config = MigrationConfig.from_env()
+        return MigrationRunner(settings["database"], migrations, config=config, **options)
+
+
+@click.group()
+@click.version_option(package_name="wave-async", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Migrations for SQLite."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the names of all."""
+        return sorted(name for names in COMMANDS.values() for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, or None if there is none of that name."""
+        for module, names in COMMANDS.items():
+            if cmd_name in names:
+                found: click.Command = getattr(import_module(f"{__package__}.{module}"), cmd_name)
+                return found
+        return None
+
+
+@cli.group(cls=_Commands)
+@click.option(
+    "--database",
+    metavar="PATH",
+    envvar="WAVE_DATABASE",
+    show_envvar=True,
+    help=f"The database; {DATABASE} if not given.",
+)
+@click.option(
+    "--migrations",
+    metavar="SOURCE",
+    envvar="WAVE_MIGRATIONS",
+    show_envvar=True,
+    help="Where the migrations are: a folder, a .py file with MIGRATIONS, package:NAME or "
+    "module:attribute; Wave's own if not given.",
+)
+@click.option("--format", metavar="NAME", help="The format of a folder, if not to be found out.")
+@click.pass_context
+def migrate(context: click.Context, /, **said: str | None) -> None:
+    """Look at the version of a database, and change it.
+
+    What is not given is taken from [tool.wave] of the nearest pyproject.toml.
+    """
+    context.obj = Options({name: text for name, text in said.items() if text is not None})

@@ -1,0 +1,142 @@
+"""The commands that look at what is: status, validate, log, snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import asyncclick as click
+
+from wave_async.cli.command import (
+    command,
+    print_json,
+    snapshot_directory,
+    snapshot_document,
+    snapshot_policy,
+    taken,
+    utc,
+)
+from wave_async.cli.group import Options
+from wave_async.errors import local_time, megabytes, printable
+from wave_async.model.migration import LogEntry
+from wave_async.model.plan import MigrationStatus, State, Status
+
+_MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
+
+
+PENDING_FOUND = 3
+
+
+@command
+@click.option("--check", is_flag=True, help="Exit with 3 if an `up` would apply something.")
+async def status(options: Options, *, as_json: bool, check: bool) -> int:
+    """Show which migrations are applied and which are pending."""
+    async with options.runner() as runner:
+        found = await runner.status()
+    if as_json:
+        print_json(_status_document(runner.database, found))
+    else:
+        print("\n".join(_status_lines(found)))
+    return PENDING_FOUND if check and found.due else 0
+
+
+def _status_lines(status: Status) -> Iterable[str]:
+    yield f"Current schema version: {status.current_version}"
+    yield ""
+    yield "Migration Status:"
+    yield "================"
+    yield from map(_status_line, status.migrations)
+    yield ""
+    if any(m.state is State.UNKNOWN for m in status.migrations):
+        yield "This code does not know every applied migration"
+    if status.pending:
+        held = len(status.pending) - len(status.due)
+        limit = f" ({held} above WAVE_MAX_MIGRATION_VERSION={status.limit})" if held else ""
+        yield f"{len(status.pending)} pending migration(s){limit}"
+    else:
+        yield "Database is up to date"
+
+
+def _status_line(migration: MigrationStatus) -> str:
+    applied = migration.applied_at
+    when = "" if applied is None else f" (applied {local_time(applied)})"
+    about = f"{migration.version}: {printable(migration.description)}"
+    return f"{_MARKS[migration.state]} {about}{when}"
+
+
+def _status_document(database: str, status: Status) -> dict[str, Any]:
+    return {
+        "database": database,
+        "current_version": status.current_version,
+        "pending": len(status.pending),
+        "due": len(status.due),
+        "migrations": [
+            {
+                "version": m.version,
+                "description": m.description,
+                "state": m.state.value,
+                "applied_at": None if m.applied_at is None else utc(m.applied_at),
+            }
+            for m in status.migrations
+        ],
+    }
+
+
+@command
+@click.option("--strict", is_flag=True, help="Refuse also what no migration makes.")
+async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
+    """Compare the applied migrations with those of the code, and the schema with what they make."""
+    async with options.runner() as runner:
+        found = await runner.validate(strict=strict)
+    if as_json:
+        print_json(
+            {
+                "validation": "passed" if found else "skipped",
+                "foreign": [str(difference) for difference in found.foreign],
+                "unproven": found.unproven,
+            }
+        )
+        return
+    if not found:
+        print("Migration integrity check skipped (WAVE_SKIP_MIGRATION_VALIDATION is true)")
+        return
+    print("Migration integrity check passed")
+    for difference in found.foreign:
+        print(f"Not made by a migration: {difference.type} {printable(difference.name)}")
+    if found.unproven is not None:
+        print(f"Schema not compared: migration {found.unproven} cannot be replayed without rows")
+
+
+@command
+async def log(options: Options, *, as_json: bool) -> None:
+    """Show what was done to the database, by whom and how it went."""
+    async with options.runner() as runner:
+        entries = await runner.log()
+    if as_json:
+        print_json({"database": runner.database, "log": [_log_document(e) for e in entries]})
+        return
+    for entry in entries:
+        who = f"{entry.tool}, {entry.host}, process {entry.pid}"
+        what = entry.action if entry.version is None else f"{entry.action} {entry.version}"
+        about = f"{what}: {entry.outcome} in {entry.duration:.3f} s ({who})"
+        print(f"{local_time(int(entry.started_at))} {printable(about)}")
+
+
+def _log_document(entry: LogEntry) -> dict[str, Any]:
+    return {**asdict(entry), "started_at": utc(entry.started_at)}
+
+
+@command
+@snapshot_directory
+async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None) -> None:
+    """List the snapshots of the database, newest first."""
+    async with options.runner(snapshots=snapshot_policy(snapshot_dir)) as runner:
+        found = await runner.snapshots()
+    if as_json:
+        print_json({"snapshots": list(map(snapshot_document, found))})
+    for snapshot in found if not as_json else ():
+        about = f"version {snapshot.version}, {taken(snapshot)}, {megabytes(snapshot.size)}"
+        print(f"{printable(snapshot.name)}  ({about})")
+    if not found and not as_json:
+        print("No snapshots")
