@@ -35,7 +35,7 @@ KNOWN = numbered(3)
 
 TIMESTAMPS = [replace(m, version=10**7 + 2 * m.version) for m in numbered(3)]
 
-SECONDS = 30
+SECONDS = 120
 """How long a case may take at most."""
 
 COMMANDS = {
