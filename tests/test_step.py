@@ -12,7 +12,7 @@ from conftest import numbered
 from test_requests import drive, is_cleanup, raising
 
 from wave_async import Direction, Migration, StepFinished, StepStarted, WaitingForLock
-from wave_async.database import guard, history, step
+from wave_async.database import guard, history, keys, step
 from wave_async.database.log import OFF
 from wave_async.database.requests import (
     BeginWrite,
@@ -206,7 +206,7 @@ def test_nothing_to_do_takes_no_lock() -> None:
 def test_what_is_found_is_looked_for_again_under_the_lock() -> None:
     """A write looks, takes the lock, looks again, writes; a rollback ends it, to no effect."""
     assert (
-        [LOOK, KEYS, BeginWrite(LOOK_AGAIN), LOOK, Execute("write 1"), COMMIT, Rollback()],
+        [LOOK, BeginWrite(LOOK_AGAIN), LOOK, Execute("write 1"), COMMIT, Rollback()],
         "1",
     ) == write(["1", "1"], [True])
 
@@ -261,14 +261,15 @@ def test_a_waiter_is_done_when_others_have_done_it() -> None:
 
 
 def test_keys_are_enforced_and_put_back() -> None:
-    """Foreign keys are switched on before the lock and restored after the transaction."""
+    """Foreign keys are switched before the lock and restored after the transaction."""
 
     def serve(request: Request) -> Any:
         return [(0,)] if request == KEYS else "1" if request == LOOK else willing(request)
 
-    asked, _ = drive(step.write(look, body, 1), serve)
+    program = partial(step.write, look, body, 1)
+    asked, _ = drive(keys.enforced(program, on=True), serve)
 
-    assert Execute("PRAGMA foreign_keys = ON") == asked[asked.index(BeginWrite(LOOK_AGAIN)) - 1]
+    assert asked.index(Execute("PRAGMA foreign_keys = ON")) < asked.index(BeginWrite(LOOK_AGAIN))
     assert [Rollback(), Restore("PRAGMA foreign_keys = 0")] == asked[-2:]
 
 
@@ -278,7 +279,7 @@ def whole() -> Program[str | None]:
     def migrate(_: str) -> Program[None]:
         yield from stepped(numbered_entry, Direction.UP, tracked=False)
 
-    return step.write(look, migrate, 1)
+    return keys.enforced(partial(step.write, look, migrate, 1), on=True)
 
 
 numbered_entry = Catalogue(numbered(1)).entries[1]

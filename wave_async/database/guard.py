@@ -11,7 +11,7 @@ import re
 import sqlite3
 
 from wave_async.database import history, log
-from wave_async.database.requests import Program
+from wave_async.database.requests import Asked, Program, Touched
 from wave_async.errors import StatementRefused
 from wave_async.model.script import lowered
 
@@ -105,6 +105,8 @@ _WRITES = frozenset(
     }
 )
 
+_READS = frozenset({sqlite3.SQLITE_READ, sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION})
+
 # These name their table in the second place.
 _OF_A_TABLE = frozenset(
     {sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_CREATE_INDEX, sqlite3.SQLITE_CREATE_TRIGGER}
@@ -151,15 +153,29 @@ class Drops:
         return sqlite3.SQLITE_OK
 
 
+def touched(asked: Asked) -> Touched:
+    """Return what statements did to tables that outlast the connection."""
+    found: set[tuple[int, str, str]] = set()
+    for action, first, second, last in asked:
+        if action == sqlite3.SQLITE_ALTER_TABLE:  # the schema comes first, a dropped column last
+            schema, column = first, last
+        else:
+            schema, column = last, second if action == sqlite3.SQLITE_READ else ""
+        if schema != "temp" and (action in _WRITES or action == sqlite3.SQLITE_READ):
+            table = second if action in _OF_A_TABLE else first
+            found.add((action, lowered(table or ""), lowered(column or "")))
+    return frozenset(found)
+
+
 class Guard:
     """An authorizer that remembers why it refused: SQLite only says "not authorized".
 
     `altered` says that it let `PRAGMA legacy_alter_table` pass, which outlasts the transaction.
-    `touched` is what it let statements do to tables, see `Touched`.
+    `asked` is all that it was asked, see `Asked`.
     """
 
     def __init__(self) -> None:
-        self.touched: set[tuple[int, str, str]] = set()
+        self.asked: set[tuple[int, str | None, str | None, str | None]] = set()
         self.refusal: StatementRefused | None = None
         self.altered = False
 
@@ -172,14 +188,9 @@ class Guard:
         _by: str | None,
     ) -> int:
         """Answer SQLite's question about one action of a statement."""
-        self.refusal = self._refusal(action, first or "", second or "")
-        if action == sqlite3.SQLITE_ALTER_TABLE:  # the schema comes first, a dropped column last
-            schema, column = first, schema
-        else:
-            column = second if action == sqlite3.SQLITE_READ else ""
-        if schema != "temp" and (action in _WRITES or action == sqlite3.SQLITE_READ):
-            table = second if action in _OF_A_TABLE else first
-            self.touched.add((action, lowered(table or ""), lowered(column or "")))
+        self.asked.add((action, first, second, schema))
+        reads = action in _READS
+        self.refusal = None if reads else self._refusal(action, first or "", second or "")
         return sqlite3.SQLITE_OK if self.refusal is None else sqlite3.SQLITE_DENY
 
     def _refusal(self, action: int, first: str, second: str) -> StatementRefused | None:

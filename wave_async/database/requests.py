@@ -90,7 +90,7 @@ class Guard:
 class Unguard:
     """Take the guard down, and what outlasts the transaction back; a cleanup, see `Restore`.
 
-    Answers what statements did to tables under it: actions of an authorizer, and tables' names.
+    Answers what the guard was asked.
     """
 
 
@@ -115,6 +115,9 @@ class Report:
 
     event: Event
 
+
+Asked = frozenset[tuple[int, str | None, str | None, str | None]]
+"""What SQLite asked an authorizer: an action and what it says of it, the schema last."""
 
 Touched = frozenset[tuple[int, str, str]]
 """What statements did: an action (https://sqlite.org/c3ref/c_alter_table.html), a table, and the

@@ -27,6 +27,7 @@ from wave_async.database.driver import (
     refuse_unrun,
 )
 from wave_async.database.requests import (
+    Asked,
     BeginWrite,
     Call,
     Execute,
@@ -39,7 +40,6 @@ from wave_async.database.requests import (
     Restore,
     Rollback,
     SwitchToWal,
-    Touched,
     Unguard,
 )
 from wave_async.errors import StatementTimeout, TransactionEnded
@@ -332,12 +332,12 @@ class Hop(Generic[T]):
         if request.legacy_alter_table:
             self._patiently("PRAGMA legacy_alter_table = ON", (), self._patience)
 
-    def _take_down_guard(self, _: Unguard) -> Touched:
+    def _take_down_guard(self, _: Unguard) -> Asked:
         self._connection.stand_in(None)
         self._connection.watch(None)
         if self._guard.altered:
             self._cleanup(f"PRAGMA legacy_alter_table = {self._legacy}")
-        return frozenset(self._guard.touched)
+        return frozenset(self._guard.asked)
 
     def _restore(self, request: Restore) -> None:
         self._cleanup(request.sql)

@@ -12,6 +12,7 @@ from functools import partial
 from wave_async.database import guard, history, keys
 from wave_async.database.log import Log
 from wave_async.database.requests import (
+    Asked,
     BeginWrite,
     Call,
     Execute,
@@ -22,7 +23,6 @@ from wave_async.database.requests import (
     Rollback,
     SwitchToWal,
     T,
-    Touched,
     Unguard,
 )
 from wave_async.database.session import TELL_AFTER
@@ -46,20 +46,18 @@ def write(
     patience: float,
     *,
     found: T | None = None,
-    keys_on: bool = True,
 ) -> Program[T | None]:
     """Run `body` under the write lock on what `look` finds; answers that, or None for nothing.
 
     `look` runs without a lock first, unless what it has `found` is given, again whenever the lock
-    is not to be had, and once more under it: only what it still finds there is written, with
-    foreign keys as `keys_on` says. `body` commits; whatever else happens is rolled back. Raises
-    `DatabaseLocked` when what `look` finds has not changed for `patience` seconds.
+    is not to be had, and once more under it: only what it still finds there is written. `body`
+    commits; whatever else happens is rolled back. Raises `DatabaseLocked` when what `look` finds
+    has not changed for `patience` seconds.
     """
     waited = 0.0
     found = (yield from look()) if found is None else found
     while found is not None:
-        attempt = partial(_attempt, look, body, found)
-        if (yield from keys.enforced(attempt, on=keys_on)):
+        if (yield from _attempt(look, body, found)):
             return found
         before, found = found, (yield from look())
         waited = waited + LOOK_AGAIN if found == before else 0.0
@@ -139,10 +137,10 @@ def commit(entries: Sequence[Entry], direction: Direction) -> Program[None]:
         yield Report(StepFinished(entry.step(direction)))
 
 
-def run(entry: Entry, direction: Direction) -> Program[Touched]:
+def run(entry: Entry, direction: Direction) -> Program[Asked]:
     """Run the steps of a migration under the guard, with the options that it asked for.
 
-    Answers what they did to tables.
+    Answers what the guard was asked.
     """
     cascade = entry.migration.cascade or not entry.keys_on(direction)
     look = guard.look if cascade else _look_at_cascades
@@ -157,18 +155,18 @@ def run_steps(
     look: Look,
     *,
     legacy_alter_table: bool = False,
-) -> Program[Touched]:
+) -> Program[Asked]:
     """Run steps under the guard, one by one, each statement looked at before it runs.
 
-    Answers what they did to tables.
+    Answers what the guard was asked.
     """
     try:
         yield Guard(look, legacy_alter_table)
         for step in steps:
             yield from _run_step(step, failed, look)
     finally:
-        touched = yield Unguard()
-    return touched  # type: ignore[no-any-return]
+        asked = yield Unguard()
+    return asked  # type: ignore[no-any-return]
 
 
 def _run_step(

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from time import time
 
-from wave_async.database import guard, history, step
+from wave_async.database import guard, history, keys, step
 from wave_async.database.history import History
 from wave_async.database.log import OFF, Log
 from wave_async.database.requests import Execute, Program, Query, Rollback, T
@@ -67,8 +67,10 @@ class Walk:
         What it raises names in `done` the versions that had been finished by then.
         """
         try:
-            while batch := (yield from self._look()):
-                yield from self._run(batch)
+            yield from self._look()
+            while batch := self._next():
+                on = _keys_on(batch, self.direction)
+                yield from keys.enforced(partial(self._run_all, keys_on=on), on=on)
         except WaveError as error:
             error.done = tuple(s.version for s in self._done)
             raise
@@ -79,7 +81,11 @@ class Walk:
         """What this run would still do, first things first, as of its last look."""
         return tuple(entry.migration for entry in self._left)
 
-    def _look(self) -> Program[tuple[Entry, ...]]:
+    def _next(self) -> tuple[Entry, ...]:
+        """Return what belongs into the next transaction: a step, or all of them."""
+        return tuple(islice(self._left, None if self._atomic else 1))
+
+    def _look(self) -> Program[None]:
         ((seen,),) = yield Query(history.DATA_VERSION)
         if seen != self._seen:
             found = yield from history.read()
@@ -87,14 +93,19 @@ class Walk:
             self._log = yield from self._log.unless_triggered()
             self._left = deque(self._choose(found, len(self._done)))
             self._seen = seen
-        return tuple(islice(self._left, None if self._atomic else 1))
+
+    def _run_all(self, *, keys_on: bool) -> Program[None]:
+        """Run what comes next, as long as it wants foreign keys as they are."""
+        while (batch := self._next()) and _keys_on(batch, self.direction) is keys_on:
+            yield from self._run(batch)
 
     def _run(self, batch: tuple[Entry, ...]) -> Program[None]:
-        """Run what belongs into one transaction: a step, or all of them."""
+        """Run one transaction, unless there is something else to do by then."""
         direction, started = self.direction, time()
 
         def look() -> Program[tuple[Entry, ...] | None]:
-            return batch if (yield from self._look()) == batch else None
+            yield from self._look()
+            return batch if self._next() == batch else None
 
         def write(_: object) -> Program[None]:
             nonlocal started
@@ -109,12 +120,11 @@ class Walk:
             yield from step.commit(batch, direction)
 
         try:
-            keys_on = _keys_on(batch, direction)
             if not batch[0].migration.transaction:
                 yield from self._begin()
                 self.changed = True
                 yield from step.outside(batch[0], direction)
-            if (yield from step.write(look, write, self._patience, found=batch, keys_on=keys_on)):
+            if (yield from step.write(look, write, self._patience, found=batch)):
                 self._tracked = self.changed = True
                 self._done += [self._left.popleft().step(direction) for _ in batch]
         except MigrationFailed as error:
@@ -210,4 +220,7 @@ def load(script: Script, name: str, patience: float) -> Program[bool]:
         yield from step.run_steps(script.statements, failed, guard.look)
         yield Execute("COMMIT")
 
-    return bool((yield from step.write(untracked, run, patience)))
+    if not (yield from untracked()):
+        return False
+    loading = partial(step.write, untracked, run, patience, found=True)
+    return bool((yield from keys.enforced(loading, on=True)))

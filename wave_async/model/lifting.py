@@ -47,8 +47,10 @@ def lift(statements: Sequence[Statement]) -> tuple[tuple[Statement, ...], bool]:
     around everything, and what asks for what is so anyway: `foreign_keys=ON`, `journal_mode=wal`.
     What is not of this form stays, for the guard to refuse.
     """
-    kinds = [(_kind(s), s) for s in statements]
-    left = [(k, s) for k, s in kinds if k not in _NEEDLESS]
+    kinds = [_kind(s) for s in statements]
+    if not any(kinds):
+        return tuple(statements), False
+    left = [(k, s) for k, s in zip(kinds, statements, strict=True) if k not in _NEEDLESS]
     head = [k for k, _ in takewhile(lambda row: row[0] in _OPENING, left)]
     rest = [s for _, s in left[len(head) :]]
     if _Kind.BEGIN in head:

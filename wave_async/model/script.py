@@ -185,5 +185,6 @@ def _column(kind: str, token: str) -> int:
 
 
 def _feed(digest: Callable[[bytes], None], tokens: list[str]) -> None:
-    digest("".join(f"{token}\0" for token in tokens).encode())
-    tokens.clear()
+    if tokens:
+        digest(("\0".join(tokens) + "\0").encode())
+        tokens.clear()

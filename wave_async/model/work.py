@@ -52,24 +52,26 @@ def ready(work: Work, where: str, *, transaction: bool) -> ReadyWork:
     source cannot be found, and without a `transaction` for a step that needs one.
     """
     steps: list[Statement | Function] = []
-    digests: list[str] = []
+    digests: list[Sequence[str]] = []
     keys_off, count = False, 0
     for part in parts(work):
         if isinstance(part, str):
             script = parse(part, where)
             statements, off = lift(script.statements)
-            steps += [replace(s, number=s.number + count) for s in statements]
-            digests.append(script.checksum.split(":")[1])
+            steps += (
+                [replace(s, number=s.number + count) for s in statements] if count else statements
+            )
+            digests.append(script.checksum.split(":")[1:])
             keys_off, count = keys_off or off, count + len(script.statements)
         else:
             count += 1
-            digests.append(text_digest(source(part, where)))
+            digests.append([text_digest(source(part, where))] * 2)
             line = inspect.getsourcelines(part)[1]
             steps.append(Function(part, line, count, inspect.iscoroutinefunction(part)))
     if not transaction:
         _refuse_inside(steps, where)
-    checksum = f"{ALGORITHM}:{_joined(digests)}:{work_digest(work, where)}"
-    return ReadyWork(tuple(steps), checksum, keys_off)
+    tokens, texts = (_joined([digest[n] for digest in digests]) for n in (0, 1))
+    return ReadyWork(tuple(steps), f"{ALGORITHM}:{tokens}:{texts}", keys_off)
 
 
 def work_digest(work: Work, where: str) -> str:

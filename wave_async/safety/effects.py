@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from wave_async.database import keys, step
+from wave_async.database import guard, keys, step
 from wave_async.database.requests import Execute, Program, Query, Rollback, Touched, attempt
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
@@ -143,11 +143,11 @@ def _described(entry: Entry, direction: Direction) -> Effect:
 def _run(entry: Entry, direction: Direction) -> Program[Touched]:
     yield Execute("BEGIN")
     try:
-        touched = yield from step.run(entry, direction)
+        asked = yield from step.run(entry, direction)
         yield Execute("COMMIT")
     finally:
         yield Rollback()
-    return touched
+    return guard.touched(asked)
 
 
 def _names(touched: Touched, actions: Collection[int]) -> set[str]:
