@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from wave_async.model.difference import Difference
     from wave_async.model.effects import Effect, Loss, Preview
     from wave_async.model.rehearsal import Rehearsal, RowChange
-    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
+    from wave_async.safety.policy import SnapshotPolicy
+    from wave_async.safety.snapshots import Snapshot, Undone
     from wave_async.safety.verify import Verification, Verified
 
 __all__ = [
@@ -71,7 +72,7 @@ _LATER = {
     "Rehearsal": "model.rehearsal",
     "RowChange": "model.rehearsal",
     "Snapshot": "safety.snapshots",
-    "SnapshotPolicy": "safety.snapshots",
+    "SnapshotPolicy": "safety.policy",
     "Undone": "safety.snapshots",
     "Verification": "safety.verify",
     "Verified": "safety.verify",

@@ -55,9 +55,10 @@ if TYPE_CHECKING:
     from wave_async.model.effects import Preview
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.model.schema import Schema
+    from wave_async.safety.policy import SnapshotPolicy
     from wave_async.safety.proof import Demand
     from wave_async.safety.rehearsal import Stopwatch
-    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Snapshots, Undone
+    from wave_async.safety.snapshots import Snapshot, Snapshots, Undone
     from wave_async.safety.verify import Verification
 
 logger = logging.getLogger("wave_async")
@@ -236,7 +237,10 @@ class MigrationManager:
         """
         catalogue = await self._proven()
         if self._snapshots and not self._snapshots.always:
-            self._harmful = await self._destroying(target)
+            planned = await self.recovering(partial(self.plan_up, target))
+            if not planned:
+                return planned
+            self._harmful = await self._destroying(planned)
         try:
             return await self._migrate_up(catalogue, target, adopt=True, atomic=atomic)
         except _Untracked:
@@ -324,11 +328,8 @@ class MigrationManager:
         async with self._scratch() as run:
             return await safety.proof.demand(run, entries, count, what)
 
-    async def _destroying(self, target: int | None) -> frozenset[int]:
-        """Return the versions whose way up destroys something, or may."""
-        planned = await self.plan_up(target)
-        if not planned.steps:
-            return frozenset()
+    async def _destroying(self, planned: Plan) -> frozenset[int]:
+        """Return the versions of a plan whose way up destroys something, or may."""
         schema = await self._asked(safety.proof.read_schema)
         pending = [self._catalogue().entries[step.version] for step in planned.steps]
         if not safety.effects.may_destroy(schema, pending):
@@ -448,7 +449,7 @@ class MigrationManager:
     def _shelf(self) -> Snapshots:
         if self.pool.path == MEMORY:
             raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
-        policy = self._snapshots or safety.snapshots.SnapshotPolicy()
+        policy = self._snapshots or safety.policy.SnapshotPolicy()
         return safety.snapshots.Snapshots(self.pool.path, policy, self.pool.setup)
 
     def _walk(
@@ -519,8 +520,8 @@ class MigrationManager:
             self._up_to_date = None if steps else verdict
             return steps
 
-        def judge() -> Program[list[Entry]]:
-            return choose((yield from _read()), 0)
+        def judge() -> Program[list[Entry] | None]:
+            return choose((yield from _read()), 0) or None
 
         return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 

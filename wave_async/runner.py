@@ -20,7 +20,8 @@ from wave_async.model.plan import Plan, Status, Validation
 if TYPE_CHECKING:
     from wave_async.model.effects import Preview
     from wave_async.model.rehearsal import Rehearsal, RowChange
-    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy, Undone
+    from wave_async.safety.policy import SnapshotPolicy
+    from wave_async.safety.snapshots import Snapshot, Undone
     from wave_async.safety.verify import Verification
 
 
@@ -78,6 +79,11 @@ class MigrationRunner:
         """The absolute path of the database."""
         return self._pool.path
 
+    @property
+    def max_version(self) -> int:
+        """The newest version that the configuration lets be applied, 0 for no limit."""
+        return self._config.max_version
+
     async def status(self) -> Status:
         """Return where every migration stands."""
         return await self._manager.status()
@@ -129,8 +135,7 @@ class MigrationRunner:
     async def migrate_up(self, target: int | None = None, *, atomic: bool = False) -> Plan:
         """Apply what is pending up to `target`; with nothing to do nothing is opened to write."""
         self._config.require_enabled()
-        plan = await self._manager.recovering(partial(self._manager.plan_up, target))
-        return plan and await self._manager.migrate_up(target, atomic=atomic)
+        return await self._manager.migrate_up(target, atomic=atomic)
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`."""

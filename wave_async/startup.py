@@ -17,7 +17,7 @@ from wave_async.model.migration import Direction, Migration
 from wave_async.model.plan import Plan
 
 if TYPE_CHECKING:
-    from wave_async.safety.snapshots import SnapshotPolicy
+    from wave_async.safety.policy import SnapshotPolicy
 
 logger = logging.getLogger("wave_async")
 
@@ -72,16 +72,14 @@ async def migrate_on_startup(
     if not config.enabled:
         schema = legacy_schema if config.auto_migrate else None
         return StartupReport(Plan(Direction.UP), legacy=await _load(pool, manager, schema))
-    plan = await (manager.recovering(manager.plan_up) if config.auto_migrate else manager.plan_up())
-    if not plan:
-        return StartupReport(plan)
     if not config.auto_migrate:
-        pending = len(plan.adopted) + len(plan.steps)
-        logger.warning(
-            "%s: %d pending migration(s) not applied, WAVE_AUTO_MIGRATE is false",
-            pool.path,
-            pending,
-        )
+        plan = await manager.plan_up()
+        if pending := len(plan.adopted) + len(plan.steps):
+            logger.warning(
+                "%s: %d pending migration(s) not applied, WAVE_AUTO_MIGRATE is false",
+                pool.path,
+                pending,
+            )
         return StartupReport(Plan(Direction.UP), pending=pending)
     done = await manager.migrate_up()
     if done.adopted:

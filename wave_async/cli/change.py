@@ -62,15 +62,16 @@ async def up(
         if first:
             require_passed(await runner.rehearse_up(target_version))
         done = await runner.migrate_up(target_version, atomic=atomic)
-        now = None if done else await runner.status()
+        everything = target_version is None and not runner.max_version
+        now = None if done or everything else await runner.status()
     if as_json:
         print_json({"adopted": step_list(done.adopted), "applied": step_list(done.steps)})
         return
     for step in done.adopted:
         print(f"Adopted migration {step.version}: {printable(step.description)}")
-    if now is None:
+    if done:
         print("Migrations applied successfully")
-    elif now.pending:
+    elif now and now.pending:
         print(f"Nothing to do: the database is at version {now.current_version}")
     else:
         print("Database is up to date")

@@ -19,7 +19,8 @@ from wave_async.model.migration import Step
 
 if TYPE_CHECKING:
     from wave_async.model.difference import Difference
-    from wave_async.safety.snapshots import Snapshot, SnapshotPolicy
+    from wave_async.safety.policy import SnapshotPolicy
+    from wave_async.safety.snapshots import Snapshot
 
 
 class ReaderGone(Exception):
@@ -96,7 +97,7 @@ def snapshot_policy(directory: str | None, *, wanted: bool | None = None) -> Sna
     """Turn what was said of snapshots into a policy; unsaid, it is the default one."""
     if wanted is False:
         return None
-    return safety.snapshots.SnapshotPolicy(always=bool(wanted), directory=directory)
+    return safety.policy.SnapshotPolicy(always=bool(wanted), directory=directory)
 
 
 def staging(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wave_async.database.history import TABLE
 from wave_async.errors import RebuildRefused
-from wave_async.model.script import quoted_name
+from wave_async.model.script import LETTER, LETTER_OR_DIGIT, quoted_name
 
 _Ask = Callable[..., list[Any]]
 
@@ -31,7 +31,7 @@ _REFERENCES = """SELECT DISTINCT m.name
 
 _SPACE = r"(?:[ \t\n\f\r]|--[^\n]*(?:\n|\Z)|/\*(?:[^*]|\*(?!/))*+\*/)"
 _NAME = (
-    r"""(?:[A-Za-z_\x80-\U0010ffff][A-Za-z_0-9$\x80-\U0010ffff]*+|"(?:[^"]|"")*+\""""
+    rf"""(?:{LETTER}{LETTER_OR_DIGIT}*+|"(?:[^"]|"")*+\""""
     r"""|`(?:[^`]|``)*+`|'(?:[^']|'')*+'|\[[^\]]*+\])"""
 )
 

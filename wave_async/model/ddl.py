@@ -10,7 +10,15 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from wave_async.model.script import CAPITALS, Token, lowered, quoted_name, tokens
+from wave_async.model.script import (
+    CAPITALS,
+    LETTER,
+    LETTER_OR_DIGIT,
+    Token,
+    lowered,
+    quoted_name,
+    tokens,
+)
 
 Line = tuple[str, str]
 """A line of a statement: its normal form, and how it was written."""
@@ -26,7 +34,7 @@ _SYNTAX = """
     unique update using values when where
 """
 _NOT_A_NAME = frozenset(_SYNTAX.split())
-_PLAIN = re.compile(r"[A-Za-z_\x80-\U0010ffff][A-Za-z_0-9$\x80-\U0010ffff]*")
+_PLAIN = re.compile(f"{LETTER}{LETTER_OR_DIGIT}*")
 
 # A double-quoted word is a string where no column of that name is in sight, and then its case
 # counts (https://sqlite.org/quirks.html#dblquote). Beside these it is a name.

@@ -47,6 +47,7 @@ from wave_async.safety.copies import (
     size,
     sync,
 )
+from wave_async.safety.policy import SnapshotPolicy
 
 Carry = Callable[[EngineConnection, EngineConnection], object]
 """Given a connection that reads what is being replaced and one that writes what replaces it."""
@@ -57,24 +58,6 @@ _NAME = re.compile(r"(.+)-v(\d+)-(\d{8}T\d{12}Z)-([0-9a-f]{12})\.db", re.DOTALL)
 _TABLES = f"""SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
     AND lower(name) NOT IN ('{history.TABLE}', '{history.TABLE}_log')"""
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotPolicy:
-    """When snapshots are taken, where they are, and how many are kept.
-
-    One is taken before a rollback and before an up that destroys something; `always` takes one
-    before any other up, too. `directory` is `.wave/snapshots` beside the database if not given. Of
-    each database the newest `keep` stay.
-    """
-
-    always: bool = False
-    directory: str | os.PathLike[str] | None = None
-    keep: int = 5
-
-    def __post_init__(self) -> None:
-        if self.keep < 1:
-            raise ValueError(self.keep)
 
 
 @dataclass(frozen=True, slots=True)
