@@ -330,9 +330,9 @@ class MigrationManager:
 
     async def _destroying(self, planned: Plan) -> frozenset[int]:
         """Return the versions of a plan whose way up destroys something, or may."""
-        schema = await self._asked(safety.proof.read_schema)
-        pending = [self._catalogue().entries[step.version] for step in planned.steps]
-        if not safety.effects.may_destroy(schema, pending):
+        entries = self._catalogue().entries
+        works = [entries[step.version].migration.up for step in planned.steps]
+        if not await self._asked(partial(safety.risk.is_risky, works)):
             return frozenset()
         found = (await self._preview(planned)).effects
         return frozenset(effect.step.version for effect in found if effect.may_destroy)
@@ -456,7 +456,9 @@ class MigrationManager:
         self, direction: Direction, choose: Choice, *, atomic: bool = False
     ) -> Callable[[], Program[tuple[Step, ...]]]:
         walk = Walk(direction, choose, self._lock_timeout, self._log, atomic=atomic)
-        if self._snapshots is None or self.pool.path == MEMORY:
+        policy = self._snapshots
+        guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
+        if not guarded or self.pool.path == MEMORY:
             return walk.program
         return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
 

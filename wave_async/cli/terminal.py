@@ -7,8 +7,6 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import anyio
-
 from wave_async.errors import ConfirmationRequired, printable
 from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
 
@@ -44,6 +42,8 @@ async def confirmed(*, as_json: bool) -> bool:
 
 async def _asked(question: str) -> str:
     """Ask on the terminal; waiting for the answer, the loop goes on and can be cancelled."""
+    import anyio  # noqa: PLC0415 - its sockets take as long to import as a status takes to answer
+
     print(question, end="", flush=True)
     await anyio.wait_readable(sys.stdin)
     return os.read(sys.stdin.fileno(), 1024).decode(errors="replace").rstrip("\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from copy import copy
 from threading import Thread
 from typing import Any, TypeVar
@@ -118,7 +118,9 @@ async def to_its_end(
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            with anyio.CancelScope(shield=True):
+            # A scope would import anyio's backend, a tenth of a start; the first cancellation needs
+            # none, as it does not reach the task.
+            with anyio.CancelScope(shield=True) if cancelled else nullcontext():
                 await asyncio.wait([task], timeout=POLL / 2)
         except asyncio.CancelledError as error:
             cancelled = cancelled or error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from wave_async.errors import printable
+from wave_async.model.danger import DESTROYS
 from wave_async.model.migration import Step
-
-DESTROYS = re.compile(r"\b(?:DROP|DELETE|REPLACE|UPDATE)\b", re.IGNORECASE)
 
 
 class LossKind(StrEnum):

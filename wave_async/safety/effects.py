@@ -16,7 +16,7 @@ from wave_async.database import guard, keys, step
 from wave_async.database.requests import Execute, Program, Query, Rollback, Touched, attempt
 from wave_async.errors import MigrationFailed
 from wave_async.model.catalogue import Entry
-from wave_async.model.effects import DESTROYS, Effect, Loss, LossKind, Preview
+from wave_async.model.effects import Effect, Loss, LossKind, Preview
 from wave_async.model.migration import Direction, parts
 from wave_async.model.schema import Schema, shadows_of
 from wave_async.model.script import lowered, quoted_name
@@ -53,19 +53,6 @@ _RESHAPES = {*_DROPS, sqlite3.SQLITE_ALTER_TABLE, sqlite3.SQLITE_CREATE_VTABLE}
 
 
 __all__ = ["Preview", "clone", "counted", "effects"]
-
-
-def may_destroy(schema: Schema, pending: Iterable[Entry]) -> bool:
-    """Whether steps up may destroy anything, going by the words of their scripts and of triggers.
-
-    A function may; nothing can in a database without tables.
-    """
-    if not schema.objects:
-        return False
-    works = [part for entry in pending for part in parts(entry.migration.up)]
-    texts = [part for part in works if isinstance(part, str)]
-    texts += [o.sql for o in schema.objects if o.type == "trigger"]
-    return any(map(callable, works)) or any(map(DESTROYS.search, texts))
 
 
 def clone(schema: Schema) -> Program[None]:
