@@ -9,7 +9,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +23,7 @@ from workloads import Workload, generated
 from wave_async import Migration, MigrationManager, SingleConnectionPool
 
 APPLY, CHECK = "apply", "up to date?"
-SELECT, UNLOGGED = "one aiosqlite SELECT", "wave, without its log"
+SELECT = "one aiosqlite SELECT"
 TIMES = 200
 
 
@@ -47,6 +47,17 @@ def timed(job: Callable[[Path], object]) -> float:
         return time.perf_counter() - start
 
 
+def in_turn(jobs: Mapping[str, Callable[[Path], object]], rounds: int) -> dict[str, list[float]]:
+    """Return how long each job takes on a fresh database, after a round that warms up."""
+    took: dict[str, list[float]] = {name: [] for name in jobs}
+    for number in range(-1, rounds):
+        for name, job in jobs.items():
+            seconds = timed(job)
+            if number >= 0:
+                took[name].append(seconds)
+    return took
+
+
 def apply(results: Results, workload: Workload, rounds: int) -> None:
     """Measure how long all of a workload takes."""
     print(f"  {APPLY}: {workload.name}", flush=True)
@@ -55,15 +66,8 @@ def apply(results: Results, workload: Workload, rounds: int) -> None:
     jobs: dict[str, Callable[[Path], object]] = {
         LIMIT: lambda path: limit.up(path, scripts),
         ENGINE: lambda path: asyncio.run(engine(path, migrations)),
-        UNLOGGED: lambda path: asyncio.run(engine(path, migrations, log=False)),
     }
-    took: dict[str, list[float]] = {name: [] for name in jobs}
-    for number in range(-1, rounds):
-        for name, job in jobs.items():
-            seconds = timed(job)
-            if number >= 0:
-                took[name].append(seconds)
-    for name, values in took.items():
+    for name, values in in_turn(jobs, rounds).items():
         results.add(APPLY, workload.name, name, "s", values)
 
 

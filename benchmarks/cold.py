@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 
 from contestants import ENGINE, LIMIT, SHELL, Contestant, Projects, baselines, floor
 from peers import PEERS, Installed
-from results import Results
+from results import Figure, Results
 from rows import PREFIX, Failed, Row, in_turn, run
 from workloads import Workload, generated
 
 FRESH, NOTHING, STATUS, IMPORT = "up", "up with nothing to do", "status", "import"
 FSYNC = "fsync per migration"
+RATE = "applying alone"
 MODULES = ("asyncio, sqlite3", "aiosqlite", "asyncclick", "wave_async", "wave_async.cli")
 
 
@@ -39,9 +40,25 @@ def commands(
     figures = {FRESH: fresh, NOTHING: [base, *nothing], STATUS: [base, *status]}
     for what, rows in figures.items():
         print(f"  {what}: {workload}", flush=True)
-        took, failed = in_turn(rows, rounds)
+        took, failed = in_turn(rows, rounds, warm=not projects.workload.heavy)
         results.add_spent(what, workload, took)
         results.lack(what, workload, failed)
+
+
+def rate(results: Results, workload: str) -> dict[str, Figure]:
+    """Return what an `up` of everything takes more than one with nothing to do, for each row."""
+    fresh, nothing = (results.of(f"{what}: wall", workload) for what in (FRESH, NOTHING))
+    return {
+        name: Figure(RATE, workload, name, "s", more)
+        for name in fresh.keys() & nothing.keys()
+        if all(more := differences(fresh[name], nothing[name]))
+    }
+
+
+def differences(figure: Figure, base: Figure) -> tuple[float, ...]:
+    """Return by how much a row was above another in each round, 0 where it was not."""
+    pairs = zip(figure.values, base.values, strict=True)
+    return tuple(max(value - other, 0.0) for value, other in pairs)
 
 
 def imports(results: Results, installed: Installed, rounds: int) -> None:

@@ -114,8 +114,10 @@ def noted(failed: dict[str, str], row: Row) -> Iterator[None]:
         failed[row.name] = str(error)
 
 
-def in_turn(rows: Sequence[Row], rounds: int) -> tuple[dict[str, list[Spent]], dict[str, str]]:
-    """Measure rows in turn after a round that warms up; return what they took, and who failed."""
+def in_turn(
+    rows: Sequence[Row], rounds: int, *, warm: bool = True
+) -> tuple[dict[str, list[Spent]], dict[str, str]]:
+    """Measure rows in turn, `warm` after a round before; return what they took, and who failed."""
     took: dict[str, list[Spent]] = {row.name: [] for row in rows}
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix=PREFIX) as parent:
@@ -124,7 +126,7 @@ def in_turn(rows: Sequence[Row], rounds: int) -> tuple[dict[str, list[Spent]], d
             with noted(failed, row):
                 templates[row.name].mkdir()
                 row.prepare(templates[row.name])
-        for number in range(-1, rounds):
+        for number in range(-1 if warm else 0, rounds):
             for row in rows:
                 if row.name in failed:
                     continue

@@ -1,4 +1,4 @@
-"""Everything in one command: `python benchmarks/run.py [--long] [--rounds N] [--only NAME ...]`.
+"""Everything in one command: `python benchmarks/run.py [OPTION ...]`, see `--help`.
 
 Takes the figures and writes results/NAME.json, the tables and the charts.
 """
@@ -9,11 +9,12 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import apply
 import cold
+import features
 import peers
 import race
 import tasks
@@ -59,6 +60,7 @@ def benchmarks(extent: Extent) -> dict[str, Callable[[], Results]]:
     return {
         "apply": lambda: apply.measure(rounds, extent.workloads, extent.known),
         "tasks": lambda: tasks.measure(rounds, extent.tasks),
+        "features": lambda: features.measure(rounds, generated(100)),
         "race": lambda: race.measure(peers.install(), generated(100), rounds, extent.processes),
         "cold": lambda: cold.measure(peers.install(), extent.workloads, rounds, extent.synced_at),
     }
@@ -70,10 +72,14 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="all workloads, for an hour or more")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
     parser.add_argument("--only", nargs="+", choices=benchmarks(SHORT), help="these benchmarks")
+    parser.add_argument("--workloads", nargs="+", metavar="WORD", help="those with it in the name")
     said = parser.parse_args()
     extent = LONG if said.long else SHORT
     if said.rounds:
-        extent = Extent(**{**vars(extent), "rounds": said.rounds})
+        extent = replace(extent, rounds=said.rounds)
+    if words := said.workloads:
+        chosen = [w for w in extent.workloads if any(word in w.name for word in words)]
+        extent = replace(extent, workloads=tuple(chosen))
     for name, measure in benchmarks(extent).items():
         if not said.only or name in said.only:
             print(name, flush=True)

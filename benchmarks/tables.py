@@ -11,6 +11,7 @@ from pathlib import Path
 
 import apply
 import cold
+import features
 import race
 import tasks
 from contestants import ENGINE, FLOOR, LIMIT
@@ -100,6 +101,11 @@ def commands(results: Results) -> Iterator[str]:
             )
             head = ("row", f"to the {base}", "wall", "processor", "peak memory")
             yield from table(head, beside(wall, base, cpu, memory))
+    for workload in results.workloads(f"{cold.FRESH}: wall"):
+        yield f"### {cold.RATE}: {workload}\n"
+        yield "What a whole `up` takes more than one with nothing to do.\n"
+        rows = beside(cold.rate(results, workload), LIMIT)
+        yield from table(("row", f"to the {LIMIT}", "wall"), rows)
     yield "### Importing\n"
     found = results.of(f"{cold.IMPORT}: wall")
     yield from table(("module of", "to an empty interpreter", "wall"), beside(found, "nothing"))
@@ -154,11 +160,24 @@ def races(results: Results) -> Iterator[str]:
         yield from table(("row", "all done, to the limit", *parts), rows)
 
 
+def precautions(results: Results) -> Iterator[str]:
+    """Yield what each precaution costs."""
+    for workload in results.workloads(features.COST):
+        yield f"### Applying {workload}\n"
+        found = results.of(features.COST, workload)
+        rows = [
+            (name, relative(found[having], found[lacking]), shown(found[lacking]))
+            for name, (having, lacking) in features.PRECAUTIONS.items()
+        ]
+        yield from table(("precaution", "with it, to without it", "without it"), rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
     "apply": ("Inside a process", inside),
     "cold": ("Whole commands", commands),
     "tasks": ("Tasks that await one manager", crowds),
     "race": ("Processes on one file", races),
+    "features": ("What each precaution costs", precautions),
 }
 
 
