@@ -11,18 +11,17 @@ import cold
 import matplotlib as mpl
 import race
 import tasks
-from contestants import ENGINE, FLOOR, LIMIT
+from contestants import ENGINE, FLOOR, IN_WAL, LIMIT
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from results import FOLDER, Results, load, ratios
+from results import FOLDER, Results, faster, load, ratios
 
 ENGINE_COLOUR, PEER_COLOUR, LIMIT_COLOUR = "#0072B2", "#E69F00", "#999999"
 LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MARKS = "osD^vX"
 GREY = "#444444"
-IN_WAL = ", in WAL"
 SPREAD = "; thin line: least to most"
 
 
@@ -96,21 +95,15 @@ def finish(picture: Picture, title: str, results: Results, name: str, more: str 
     picture.savefig(FOLDER / f"{name}.svg", metadata={"Date": None})
 
 
-def both(name: str) -> str:
-    """Return a row's name without its journal mode."""
-    return name.removesuffix(IN_WAL)
-
-
 def relative(results: Results, what: str, workload: str, base: str) -> list[Bar]:
     """Return all rows relative to one of them, least first; of peers the faster journal mode."""
     found = results.of(what, workload)
-    rows: dict[str, Bar] = {}
-    for name, figure in found.items():
-        values = ratios(figure, found[base])
-        bar = Bar(both(name), statistics.median(values), min(values), max(values))
-        if bar.name not in rows or bar.middle < rows[bar.name].middle:
-            rows[bar.name] = bar
-    return sorted(rows.values(), key=lambda bar: bar.middle)
+    rows = [
+        Bar(name, statistics.median(values), min(values), max(values))
+        for name, figure in faster(found, IN_WAL).items()
+        if (values := ratios(figure, found[base]))
+    ]
+    return sorted(rows, key=lambda bar: bar.middle)
 
 
 def applying(results: Results) -> None:

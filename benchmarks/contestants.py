@@ -18,6 +18,7 @@ DATABASE = "app.db"
 FOLDER = "migrations"
 
 ENGINE = "wave"
+IN_WAL = ", in WAL"
 LIMIT = "limit (sqlite3)"
 STACK = "limit (with the stack)"
 SHELL = "limit (shell)"
@@ -40,7 +41,7 @@ class Contestant:
 
     def after_wal(self) -> Contestant:
         """Return the same tool on a database that is in WAL mode already."""
-        return replace(self, name=f"{self.name}, in WAL", in_wal=True)
+        return replace(self, name=self.name + IN_WAL, in_wal=True)
 
     def done(self, workload: Workload) -> Prepare:
         """Return what lays a project out and applies all of it. Raises `Failed`."""

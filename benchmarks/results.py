@@ -90,6 +90,16 @@ def load(name: str) -> Results:
     return Results(figures=figures, **found)
 
 
+def faster(found: Mapping[str, Figure], suffix: str) -> dict[str, Figure]:
+    """Return the rows with and without a suffix as one each: the faster of both."""
+    rows: dict[str, Figure] = {}
+    for name, figure in found.items():
+        one = name.removesuffix(suffix)
+        if one not in rows or figure.median < rows[one].median:
+            rows[one] = figure
+    return rows
+
+
 def ratios(figure: Figure, base: Figure) -> list[float]:
     """Return how a row stood to another in each round."""
     return [value / other for value, other in zip(figure.values, base.values, strict=True)]

@@ -1,6 +1,7 @@
 """Writes the figures of results/*.json as tables.
 
-All of them go to results/tables.md; the targets to docs/benchmarks.md, between its two marks.
+All of them go to results/tables.md; the targets to docs/benchmarks.md and a summary to the README,
+between two marks each.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import cold
 import features
 import race
 import tasks
-from contestants import ENGINE, FLOOR, LIMIT
-from results import FOLDER, Figure, Results, load, ratios
+from contestants import ENGINE, FLOOR, IN_WAL, LIMIT
+from results import FOLDER, Figure, Results, faster, load, ratios
 from targets import targets
 
-PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+ROOT = Path(__file__).parents[1]
+PAGE, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
@@ -192,6 +194,33 @@ def aims() -> Iterator[str]:
     yield from table(("what", "at most", "found", ""), rows)
 
 
+def summary() -> Iterator[str]:
+    """Yield the table of the README: everybody in the faster journal mode."""
+    whole, racing = load("cold"), load("race")
+    listing, fresh = f"{cold.STATUS}: wall", f"{cold.FRESH}: wall"
+    workload = [name for name in whole.workloads(fresh) if "of two statements" in name][-1]
+    status = whole.of(listing, whole.workloads(listing)[0])
+    up = whole.of(fresh, workload)
+    errors = racing.of(race.ERRORS, f"{race.TOGETHER} processes")
+    rows = [
+        (
+            f"**{name}**" if name == ENGINE else name,
+            short(figure, up[LIMIT]),
+            short(faster(status, IN_WAL)[name], status[FLOOR]),
+            f"{errors[name].median:g} of {race.TOGETHER}",
+        )
+        for name, figure in sorted(faster(up, IN_WAL).items(), key=lambda row: row[1].median)
+        if name in errors and name in status
+    ]
+    head = (f"`up` of {workload}", "`status`", "started at once, fail")
+    yield from table(("", *head), rows)
+
+
+def short(figure: Figure, base: Figure) -> str:
+    """Write how a row stands to another, without the spread."""
+    return f"{statistics.median(ratios(figure, base)):.1f}"
+
+
 def everything() -> Iterator[str]:
     """Yield all tables."""
     yield "# Figures\n"
@@ -207,11 +236,12 @@ def everything() -> Iterator[str]:
 
 
 def main() -> None:
-    """Write both pages."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    made = "\n".join(aims()).strip("\n")
-    PAGE.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
+    """Write all pages."""
+    for page, lines in ((PAGE, aims()), (README, summary())):
+        text = page.read_text(encoding="utf-8")
+        before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+        made = "\n".join(lines).strip("\n")
+        page.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}", encoding="utf-8")
     tables = "\n".join(everything()).strip("\n")
     (FOLDER / "tables.md").write_text(f"{tables}\n", encoding="utf-8")
 
