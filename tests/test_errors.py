@@ -31,6 +31,7 @@ from wave_async.errors import (
     InvalidTarget,
     Irreversible,
     KeysViolated,
+    LockMismatch,
     MigrationFailed,
     MigrationsDisabled,
     NeedsRecovery,
@@ -100,6 +101,20 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         SourceNotFound("app:LIST", "ModuleNotFoundError: No module named 'app'"),
         "cannot load migrations from 'app:LIST': ModuleNotFoundError: No module named 'app'",
+    ),
+    (
+        LockMismatch("db/migrations.lock", ("edited migration 1 (Add a)",)),
+        (
+            "db/migrations.lock does not fit: edited migration 1 (Add a); undo that, or record it: "
+            "wave migrate lock"
+        ),
+    ),
+    (
+        LockMismatch("db/migrations.lock", ("missing migration 1 (Add a)", "...", "...")),
+        (
+            "db/migrations.lock does not fit: missing migration 1 (Add a) and 2 more; undo that, "
+            "or record it: wave migrate lock"
+        ),
     ),
     (
         NewerDatabase((6,), 5),

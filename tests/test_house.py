@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
     "cli": BELOW_CLI,
+    "integrations": BELOW_CLI,
     "": BELOW_CLI,
     "__main__": {"cli"},
 }
@@ -135,9 +136,23 @@ def test_pure_rooms(module: str) -> None:
 def test_dependencies() -> None:
     """What is imported is declared, and what is declared is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[^\w-]", line)[0] for line in project["dependencies"]}
+    declared = _names(project["dependencies"])
+    core = (foreign(module) for module in MODULES if room(module) != "integrations")
 
-    assert declared == set().union(*map(foreign, MODULES)) - stdlib_module_names
+    assert declared == set().union(*core) - stdlib_module_names
+
+
+def test_extras() -> None:
+    """What only an integration imports is declared by an extra, and no extra is left over."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = set().union(*map(_names, project["optional-dependencies"].values()))
+    joined = (foreign(module) for module in MODULES if room(module) == "integrations")
+
+    assert extras == set().union(*joined) - stdlib_module_names - _names(project["dependencies"])
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w-]", line)[0] for line in requirements}
 
 
 @every_module

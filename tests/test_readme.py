@@ -98,7 +98,7 @@ def test_every_format_is_explained() -> None:
 def test_the_header_that_is_shown_can_be_read() -> None:
     """The comment of the page is one that a file may have."""
     line = re.findall(r"```sql\n(.*)\n```", (ROOT / "docs" / "formats.md").read_text())[0]
-    options = {"foreign_keys", "transaction", "legacy_alter_table", "cascade"}
+    options = {"foreign_keys", "transaction", "legacy_alter_table", "cascade", "loss"}
 
     assert options | {"irreversible", "description"} == set(read_header("a.sql", line).options)
 

@@ -362,7 +362,7 @@ UP = "-- +goose Up\n"
 DBMATE = "-- migrate:up\n"
 OPTIONS_ARE = (
     "foreign_keys=on|off, transaction=on|off, legacy_alter_table=on|off, cascade=allowed, "
-    'irreversible, description="..."'
+    'loss=allowed, irreversible, description="..."'
 )
 
 

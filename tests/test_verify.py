@@ -467,6 +467,5 @@ async def test_the_json_of_the_command() -> None:
     assert [True, [], [], []] == [
         document[key] for key in ("ok", "problems", "unseeded", "unverified")
     ]
-    assert {"version", "description", "reversible", "problems", "notes", "interrupts"} == set(
-        document["migrations"][0]
-    )
+    found = {"version", "description", "reversible", "problems", "notes", "interrupts"}
+    assert {*found, "differences"} == set(document["migrations"][0])

@@ -50,7 +50,7 @@ from wave_async import (
 
 migrations = [
     Migration(1, "Add users", "CREATE TABLE users (id INTEGER PRIMARY KEY)", "DROP TABLE users"),
-    Migration(version=2, description="Add nothing", up=""),
+    Migration(version=2, description="Add nothing", up="", loss=True),
 ]
 
 

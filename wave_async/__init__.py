@@ -4,25 +4,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from wave_async import errors
-from wave_async.config import MigrationConfig
-from wave_async.database.connection import SingleConnectionPool
 from wave_async.errors import WaveError
-from wave_async.manager import MigrationManager
-from wave_async.model.events import Event, SnapshotTaken, StepFinished, StepStarted, WaitingForLock
-from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
-from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
-from wave_async.runner import MigrationRunner
-from wave_async.sources.load import load_migrations
-from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 if TYPE_CHECKING:
+    from wave_async.config import MigrationConfig
+    from wave_async.database.connection import SingleConnectionPool
     from wave_async.database.rebuild import rebuild_table
+    from wave_async.manager import MigrationManager
     from wave_async.model.difference import Difference
     from wave_async.model.effects import Effect, Loss, Preview
+    from wave_async.model.events import (
+        Event,
+        SnapshotTaken,
+        StepFinished,
+        StepStarted,
+        WaitingForLock,
+    )
+    from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
+    from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
     from wave_async.model.rehearsal import Rehearsal, RowChange
+    from wave_async.runner import MigrationRunner
     from wave_async.safety.policy import SnapshotPolicy
     from wave_async.safety.snapshots import Snapshot, Undone
     from wave_async.safety.verify import Verification, Verified
+    from wave_async.sources.load import load_migrations
+    from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 __all__ = [
     "AppliedMigration",
@@ -64,24 +70,47 @@ __all__ = [
     "rebuild_table",
 ]
 
-_LATER = {
+_WHERE = {
+    "AppliedMigration": "model.migration",
     "Difference": "model.difference",
+    "Direction": "model.migration",
     "Effect": "model.effects",
+    "Event": "model.events",
+    "LogEntry": "model.migration",
     "Loss": "model.effects",
+    "Migration": "model.migration",
+    "MigrationConfig": "config",
+    "MigrationManager": "manager",
+    "MigrationRunner": "runner",
+    "MigrationStatus": "model.plan",
+    "Plan": "model.plan",
     "Preview": "model.effects",
     "Rehearsal": "model.rehearsal",
     "RowChange": "model.rehearsal",
+    "SingleConnectionPool": "database.connection",
     "Snapshot": "safety.snapshots",
     "SnapshotPolicy": "safety.policy",
+    "SnapshotTaken": "model.events",
+    "StartupReport": "startup",
+    "State": "model.plan",
+    "Status": "model.plan",
+    "Step": "model.migration",
+    "StepFinished": "model.events",
+    "StepStarted": "model.events",
     "Undone": "safety.snapshots",
+    "Validation": "model.plan",
     "Verification": "safety.verify",
     "Verified": "safety.verify",
+    "WaitingForLock": "model.events",
+    "lifespan": "startup",
+    "load_migrations": "sources.load",
+    "migrate_on_startup": "startup",
     "rebuild_table": "database.rebuild",
 }
-"""What is imported only when it is asked for: an application's start pays for none of it."""
+"""What is imported only when it is asked for: who uses one name does not pay for all."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATER:
-        return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    if name in _WHERE:
+        return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
     raise AttributeError(name)

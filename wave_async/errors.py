@@ -9,7 +9,8 @@ WaveError
 │   ├── DuplicateVersion      two migrations have one version
 │   ├── VersionGap            a version is missing in the list
 │   ├── InvalidFiles          files cannot be read as migrations
-│   └── SourceNotFound        there are no migrations where they should be
+│   ├── SourceNotFound        there are no migrations where they should be
+│   └── LockMismatch          the migrations are not those of the lock file
 ├── HistoryError              what the database records contradicts the list
 │   ├── NewerDatabase         it holds versions above everything this code knows
 │   ├── UnknownMigration      it holds a version that this code does not have
@@ -217,6 +218,23 @@ class SourceNotFound(DefinitionError):
 
     def sentence(self) -> str:
         return f"cannot load migrations from {quoted(self.source)}: {self.problem}"
+
+
+class LockMismatch(DefinitionError):
+    """Raised when the migrations are not those of the lock file.
+
+    `changes` are of `wave_async.model.lock`, by version.
+    """
+
+    file: str
+    changes: tuple[object, ...]
+
+    def sentence(self) -> str:
+        more = f" and {len(self.changes) - 1} more" if len(self.changes) > 1 else ""
+        return (
+            f"{printable(self.file)} does not fit: {self.changes[0]}{more}; "
+            "undo that, or record it: wave migrate lock"
+        )
 
 
 class HistoryError(WaveError):

@@ -22,7 +22,7 @@ COMMANDS = {
     "look": ("status", "validate", "log", "snapshots"),
     "foresee": ("plan", "rehearse", "verify"),
     "change": ("up", "down", "undo", "baseline", "repair"),
-    "files": ("new",),
+    "files": ("new", "lock"),
 }
 """The commands in each module of this package; only the named one's module is imported."""
 
@@ -40,19 +40,23 @@ class Options:
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""
         settings = self.settings()
-        migrations: Iterable[Migration] = MIGRATIONS
-        if "migrations" not in settings and "format" in settings:
-            raise ConfigError("--format", settings["format"], "only for migrations in files")
-        if "migrations" in settings:
-            migrations = load_migrations(
-                settings["migrations"],
-                format=settings.get("format"),
-                placeholders=settings.get("placeholders"),
-            )
+        migrations = self.migrations(settings)
         if "setup" in settings:
             options["setup"] = resolve_setup(settings["setup"])
         config = MigrationConfig.from_env()
         return MigrationRunner(settings["database"], migrations, config=config, **options)
+
+    def migrations(self, settings: Mapping[str, Any]) -> Iterable[Migration]:
+        """Load the migrations that were named, Wave's own if none were."""
+        if "migrations" in settings:
+            return load_migrations(
+                settings["migrations"],
+                format=settings.get("format"),
+                placeholders=settings.get("placeholders"),
+            )
+        if "format" in settings:
+            raise ConfigError("--format", settings["format"], "only for migrations in files")
+        return MIGRATIONS
 
 
 @click.group()

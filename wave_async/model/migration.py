@@ -49,6 +49,8 @@ class Migration:
     """True: a table that is renamed keeps its old name in keys, views and triggers."""
     cascade: bool = False
     """True: dropping a table may take the rows along that refer to it."""
+    loss: bool = False
+    """True: it is announced that it destroys data; `TestMigrations` refuses what is not."""
     origin: str | None = None
     """The file that it was read from; the versions of files may have gaps."""
 

@@ -29,7 +29,7 @@ from wave_async.database.schema import read_schema
 from wave_async.database.walk import Walk
 from wave_async.errors import WaveError
 from wave_async.model.catalogue import Entry
-from wave_async.model.difference import differences
+from wave_async.model.difference import Difference, differences
 from wave_async.model.migration import Direction
 from wave_async.model.schema import Schema
 from wave_async.model.script import quoted_name
@@ -44,11 +44,15 @@ Place = tuple[int, int]
 
 @dataclass(slots=True)
 class Findings:
-    """What was found of one migration on one database; `notes` are no problems."""
+    """What was found of one migration on one database; `notes` are no problems.
+
+    `left` is how the schema differs after its way down.
+    """
 
     applied: bool = False
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    left: list[Difference] = field(default_factory=list)
     interrupts: int = 0
 
 
@@ -147,6 +151,7 @@ class Trial:
         back = await self._state()
         if unlike := _unlike(before.schema, back.schema):
             found.problems.append(f"down does not restore the schema: {unlike}")
+            found.left = differences(before.schema, back.schema)
         for can_be_restored, told in _other_rows(before, after, back):
             (found.problems if can_be_restored else found.notes).append(told)
         if failure := await self.step(entry, Direction.UP):

@@ -15,13 +15,17 @@ from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.errors import printable
 from wave_async.model.catalogue import Catalogue, Entry
+from wave_async.model.difference import Difference
 from wave_async.model.migration import Direction, Step
 from wave_async.safety.trial import Findings, Trial
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was found about one migration; `notes` are no problems."""
+    """What was found about one migration; `notes` are no problems.
+
+    `differences` is how the schema differs after its way down from what it was.
+    """
 
     version: int
     description: str
@@ -29,6 +33,7 @@ class Verified:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     interrupts: int
+    differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ async def verify(
     *,
     setup: Setup | None = None,
     thorough: bool = False,
+    interrupt: bool = True,
     statement_timeout: float = inf,
     on_step: Callable[[Step], None] | None = None,
 ) -> Verification:
@@ -97,7 +103,8 @@ async def verify(
     Up and down again leaves the schema and the rows as they were, up once more gives the same
     schema, down to 0 leaves nothing, and a statement that is interrupted leaves everything as it
     was before the migration: at some moments, with rows; `thorough` at each step of SQLite's
-    machine, and without rows, too. Rows that an up takes away, a down need not bring back.
+    machine, and without rows, too; without `interrupt` at none. Rows that an up takes away, a down
+    need not bring back.
 
     What fails with made-up rows alone is a problem; then it goes on without them. A migration that
     fails on empty tables ends it. One outside a transaction is only applied. `setup` prepares each
@@ -107,7 +114,7 @@ async def verify(
     pool = partial(SingleConnectionPool, ":memory:", setup=setup)
     trial = partial(Trial, statement_timeout=statement_timeout, thorough=thorough)
     async with pool() as bare, pool() as full:
-        proof = _Proof(trial(bare), trial(full), thorough=thorough)
+        proof = _Proof(trial(bare), trial(full), thorough=thorough, interrupt=interrupt)
         left = list(catalogue.entries.values())
         while left:
             if on_step is not None:
@@ -122,10 +129,11 @@ async def verify(
 class _Proof:
     """What was found so far, on tables `bare` of rows and on `full` ones."""
 
-    def __init__(self, bare: Trial, full: Trial, *, thorough: bool) -> None:
+    def __init__(self, bare: Trial, full: Trial, *, thorough: bool, interrupt: bool) -> None:
         self._bare = bare
         self._full = full
         self._thorough = thorough
+        self._interrupt = interrupt
         self._found: dict[Entry, tuple[Findings, Findings]] = {}
         self._problems: dict[str, None] = {}
         self._unseeded: dict[str, str] = {}
@@ -133,8 +141,9 @@ class _Proof:
     async def hold(self, entry: Entry) -> bool:
         """Try a migration on both databases; answers whether it can be applied at all."""
         self._unseeded |= await self._full.seed()
-        full = await self._full.migration(entry, interrupt=True)
-        bare = await self._bare.migration(entry, interrupt=self._thorough or not full.applied)
+        full = await self._full.migration(entry, interrupt=self._interrupt)
+        also_bare = self._interrupt and (self._thorough or not full.applied)
+        bare = await self._bare.migration(entry, interrupt=also_bare)
         self._found[entry] = bare, full
         if bare.applied and not full.applied:
             full.notes.append("went on without rows")
@@ -176,4 +185,5 @@ def _verified(entry: Entry, bare: Findings, full: Findings) -> Verified:
         tuple(text if text in bare.problems else text + with_rows for text in problems),
         tuple(dict.fromkeys([*bare.notes, *full.notes])),
         bare.interrupts + full.interrupts,
+        tuple(bare.left or full.left),
     )

@@ -15,12 +15,13 @@ from wave_async.sources.folder import line_of
 
 _FORMS = (
     "foreign_keys=on|off, transaction=on|off, legacy_alter_table=on|off, cascade=allowed, "
-    'irreversible, description="..."'
+    'loss=allowed, irreversible, description="..."'
 )
 _SWITCHES = ("foreign_keys", "transaction", "legacy_alter_table")
 _MEANING = {
     **{(name, value): value == "on" for name in _SWITCHES for value in ("on", "off")},
     ("cascade", "allowed"): True,
+    ("loss", "allowed"): True,
     ("irreversible", ""): True,
 }
 _OPTION = re.compile(r'\s*(\w+)\s*(?:=\s*("[^"]+"|\w+)\s*)?(?:,|$)')

@@ -10,19 +10,20 @@ from wave_async.errors import ConfigError, InvalidFiles, SourceNotFound
 from wave_async.sources.imports import attribute, look_in
 
 _TABLE = b"[tool.wave"
-_TEXTS = ("database", "format", "migrations", "setup")
+_TEXTS = ("database", "format", "lock", "migrations", "setup")
 _KEYS = (*_TEXTS, "placeholders")
 
 
-def read_settings() -> dict[str, Any]:
-    """Return `[tool.wave]` of the first pyproject.toml at or above the current directory.
+def read_settings(start: Path | None = None) -> dict[str, Any]:
+    """Return `[tool.wave]` of the first pyproject.toml at or above `start`.
 
-    `database`, `migrations`, `format` and `setup` are texts, `placeholders` are a mapping; what is
-    not said is not there. Relative paths are made absolute from the file's folder, and modules are
-    imported from there too. A file without a line that begins with `[tool.wave` is not parsed.
+    That is the current directory if not given. `database`, `migrations`, `format`, `lock` and
+    `setup` are texts, `placeholders` are a mapping; what is not said is not there. Relative paths
+    are made absolute from the file's folder, and modules are imported from there too. A file
+    without a line that begins with `[tool.wave` is not parsed.
     Raises `InvalidFiles` for what is not TOML, `ConfigError` for unknown keys and other types.
     """
-    here = Path.cwd()
+    here = start or Path.cwd()
     for folder in (here, *here.parents):
         if (path := folder / "pyproject.toml").is_file():
             content = path.read_bytes()
@@ -68,7 +69,7 @@ def _settings(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
     if table:
         look_in(folder)
     found = dict(table)
-    for key in found.keys() & {"database", "migrations"}:
+    for key in found.keys() & {"database", "lock", "migrations"}:
         found[key] = _placed(folder, found[key])
     return found
 
