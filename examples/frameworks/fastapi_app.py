@@ -1,0 +1,34 @@
+"""FastAPI, migrated before it serves: `uvicorn fastapi_app:app --workers 4`."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+
+from wave_async import (
+    MigrationConfig,
+    MigrationManager,
+    SingleConnectionPool,
+    lifespan,
+    load_migrations,
+)
+
+MIGRATIONS = load_migrations(Path(__file__).parent / "migrations")
+LIMIT = MigrationConfig.from_env().max_version
+
+pool = SingleConnectionPool("app.db")
+watch = MigrationManager(SingleConnectionPool("app.db"), MIGRATIONS, max_version=LIMIT)
+app = FastAPI(lifespan=lifespan(pool, MIGRATIONS))
+
+
+@app.get("/notes")
+async def notes() -> list[str]:
+    async with pool.acquire() as connection:
+        rows = await connection.execute_fetchall("SELECT text FROM notes ORDER BY id")
+    return [text for (text,) in rows]
+
+
+@app.get("/healthz")
+async def healthz(response: Response) -> dict[str, int]:
+    status = await watch.status()
+    response.status_code = 503 if status.due else 200
+    return {"version": status.current_version, "pending": len(status.due)}

@@ -1,0 +1,7 @@
+CREATE TABLE team (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE person (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    team_id INTEGER NOT NULL REFERENCES team (id) ON DELETE CASCADE
+);
+CREATE INDEX person_by_team ON person (team_id);
