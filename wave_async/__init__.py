@@ -17,8 +17,10 @@ from wave_async.startup import StartupReport, lifespan, migrate_on_startup
 
 if TYPE_CHECKING:
     from wave_async.database.rebuild import rebuild_table
+    from wave_async.model.creation import Creation
     from wave_async.model.difference import Difference
     from wave_async.model.effects import Effect, Loss, Preview
+    from wave_async.model.foreign import Import
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.safety.policy import SnapshotPolicy
     from wave_async.safety.snapshots import Snapshot, Undone
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppliedMigration",
+    "Creation",
     "Difference",
     "Direction",
     "Effect",
     "Event",
+    "Import",
     "LogEntry",
     "Loss",
     "Migration",
@@ -65,8 +69,10 @@ __all__ = [
 ]
 
 _LATER = {
+    "Creation": "model.creation",
     "Difference": "model.difference",
     "Effect": "model.effects",
+    "Import": "model.foreign",
     "Loss": "model.effects",
     "Preview": "model.effects",
     "Rehearsal": "model.rehearsal",
