@@ -23,6 +23,7 @@ from wave_async.errors import (
     DatabaseUnusable,
     DuplicateVersion,
     ForeignBookkeeping,
+    ImportRefused,
     InvalidFiles,
     InvalidMigration,
     InvalidPath,
@@ -159,7 +160,7 @@ SENTENCES: list[tuple[WaveError, str]] = [
         ForeignBookkeeping("it is a view"),
         (
             "schema_migrations is not ours: it is a view; another tool may own this database, "
-            "nothing was changed"
+            "nothing was changed. wave migrate import-history adopts dbmate's and golang-migrate's"
         ),
     ),
     (
@@ -250,8 +251,15 @@ SENTENCES: list[tuple[WaveError, str]] = [
         "there is no snapshot 'a.db' in /x/snapshots; `wave migrate snapshots` lists them",
     ),
     (
-        ConfirmationRequired(),
+        ConfirmationRequired("a rollback may lose data"),
         "a rollback may lose data and there is no terminal to ask on; say --yes",
+    ),
+    (
+        ImportRefused("goose", "there is no table goose_db_version"),
+        (
+            "the history of goose cannot be imported: there is no table goose_db_version; "
+            "nothing was changed"
+        ),
     ),
     (
         NotAtomic(3, "it runs outside a transaction"),

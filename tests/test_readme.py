@@ -109,7 +109,7 @@ def test_every_command_has_its_line() -> None:
     migrate = cli.commands["migrate"]
 
     assert migrate.list_commands(click.Context(migrate)) == sorted(
-        re.findall(r"^([a-z]+)\b(?! migrate)", block, re.MULTILINE)
+        re.findall(r"^([a-z-]+)\b(?! migrate)", block, re.MULTILINE)
     )
 
 

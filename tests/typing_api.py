@@ -10,10 +10,12 @@ from typing import assert_never, assert_type
 
 from wave_async import (
     AppliedMigration,
+    Creation,
     Difference,
     Direction,
     Effect,
     Event,
+    Import,
     LogEntry,
     Loss,
     Migration,
@@ -175,6 +177,9 @@ async def run() -> None:
             assert_type(await runner.status(), Status)
             assert_type(await runner.validate(), Validation)
             assert_type(await runner.verify(), Verification)
+            assert_type(await runner.creation(), Creation)
+            assert_type(await runner.plan_import("goose"), Import)
+            assert_type((await runner.import_history("goose")).records[0], AppliedMigration)
             assert_type(await runner.preview_down(1), Preview)
             assert_type(await runner.migrate_up(), Plan)
             assert_type(await runner.migrate_down(1), Plan)

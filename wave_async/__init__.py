@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from wave_async.database.connection import SingleConnectionPool
     from wave_async.database.rebuild import rebuild_table
     from wave_async.manager import MigrationManager
+    from wave_async.model.creation import Creation
     from wave_async.model.difference import Difference
     from wave_async.model.effects import Effect, Loss, Preview
     from wave_async.model.events import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         StepStarted,
         WaitingForLock,
     )
+    from wave_async.model.foreign import Import
     from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
     from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
     from wave_async.model.rehearsal import Rehearsal, RowChange
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppliedMigration",
+    "Creation",
     "Difference",
     "Direction",
     "Effect",
     "Event",
+    "Import",
     "LogEntry",
     "Loss",
     "Migration",
@@ -72,10 +76,12 @@ __all__ = [
 
 _WHERE = {
     "AppliedMigration": "model.migration",
+    "Creation": "model.creation",
     "Difference": "model.difference",
     "Direction": "model.migration",
     "Effect": "model.effects",
     "Event": "model.events",
+    "Import": "model.foreign",
     "LogEntry": "model.migration",
     "Loss": "model.effects",
     "Migration": "model.migration",

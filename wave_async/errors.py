@@ -22,13 +22,14 @@ WaveError
 │   ├── ValidationFailed      all of these that validate() found
 │   ├── SchemaDrifted         the schema is not what the applied migrations make
 │   ├── NotProven             the schema contradicts what is to be recorded
-│   └── AdoptionRefused       an untracked schema fits no version, or several
+│   ├── AdoptionRefused       an untracked schema fits no version, or several
+│   └── ImportRefused         another tool's bookkeeping cannot be adopted
 ├── PlanError                 what was asked for cannot be done
 │   ├── InvalidTarget         a target version out of range
 │   ├── Irreversible          a step of a rollback has no way down
 │   ├── PlanChanged           somebody else migrated while a rollback ran
 │   ├── SnapshotNotFound      there is no snapshot, or none of that name
-│   ├── ConfirmationRequired  a rollback that nobody confirmed
+│   ├── ConfirmationRequired  what is asked before it is done, and nobody confirmed
 │   ├── NotAtomic             an all-or-nothing run that cannot be one transaction
 │   └── RehearsalFailed       a rehearsal on a copy went wrong
 ├── MigrationFailed           a statement failed; its migration was rolled back
@@ -314,7 +315,7 @@ class ForeignBookkeeping(HistoryError):
     def sentence(self) -> str:
         return (
             f"schema_migrations is not ours: {self.found}; another tool may own this database, "
-            "nothing was changed"
+            "nothing was changed. wave migrate import-history adopts dbmate's and golang-migrate's"
         )
 
 
@@ -393,6 +394,16 @@ class AdoptionRefused(HistoryError):
         )
 
 
+class ImportRefused(HistoryError):
+    """Raised when the bookkeeping of another tool cannot become ours."""
+
+    tool: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the history of {self.tool} cannot be imported: {self.problem}; nothing was changed"
+
+
 class PlanError(WaveError):
     """Raised when what was asked for cannot be done on this database."""
 
@@ -448,10 +459,12 @@ class SnapshotNotFound(PlanError):
 
 
 class ConfirmationRequired(PlanError):
-    """Raised by `wave migrate down` where there is no terminal to ask on."""
+    """Raised where somebody is to be asked and there is no terminal to ask on; `what` says why."""
+
+    what: str
 
     def sentence(self) -> str:
-        return "a rollback may lose data and there is no terminal to ask on; say --yes"
+        return f"{self.what} and there is no terminal to ask on; say --yes"
 
 
 class NotAtomic(PlanError):

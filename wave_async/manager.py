@@ -52,7 +52,9 @@ from wave_async.model.plan import MigrationStatus, Plan, Rules, Status, Validati
 from wave_async.model.script import parse
 
 if TYPE_CHECKING:
+    from wave_async.model.creation import Creation
     from wave_async.model.effects import Preview
+    from wave_async.model.foreign import Import
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.model.schema import Schema
     from wave_async.safety.policy import SnapshotPolicy
@@ -294,6 +296,52 @@ class MigrationManager:
 
         marking = self._marking(unmarked, Action.BASELINE)
         return _steps(Direction.UP, await self._run(marking, judge=unmarked) or ())
+
+    async def import_history(
+        self, tool: str, *, version: int | None = None, force: bool = False
+    ) -> Import:
+        """Record as applied what another tool's bookkeeping says is, without running it.
+
+        `tool` is alembic, yoyo, django, dbmate, goose, sqlx, aerich or golang-migrate. The rows of
+        those with files that are our migrations, too, name what is applied. For those with program
+        code the schema tells which version it is, or `version`. All or none is recorded, with the
+        tool's own times where it keeps them; its tables are left as they are, but one that is
+        called schema_migrations is renamed. The schema has to be what the migrations make, with
+        anything besides, unless `force` is your word for it.
+
+        Returns what was done. Raises `ConfigError` for an unknown tool, `ImportRefused`,
+        `InvalidTarget`, `NotProven`, `AdoptionRefused` and `DatabaseLocked`.
+        """
+        look = await self._importing(tool, version, force=force)
+        program = partial(safety.importing.record, look, self._lock_timeout, self._log)
+        return await self._run(program, judge=look) or safety.importing.Import(tool)
+
+    async def plan_import(
+        self, tool: str, *, version: int | None = None, force: bool = False
+    ) -> Import:
+        """Return what `import_history` would do now, and raise what it would raise."""
+        look = await self._importing(tool, version, force=force)
+        question = partial(consistently, look)
+        found = await self.pool.ask(question, patience=self._lock_timeout)
+        return found or safety.importing.Import(tool)
+
+    async def creation(self) -> Creation:
+        """Return scripts that make the live schema and take it back: a first migration.
+
+        Rows are not in them, nor is what this engine and the tools that can be imported keep.
+        """
+        return await self._asked(partial(consistently, safety.importing.read_creation))
+
+    async def _importing(
+        self, tool: str, version: int | None, *, force: bool
+    ) -> Callable[[], Program[Import | None]]:
+        known, catalogue = safety.importing.tool_named(tool), await self._proven()
+        replayed = None
+        if not force:
+            async with self._scratch() as run:
+                entries = tuple(catalogue.entries.values())
+                replayed = await safety.proof.replayed(run, entries)
+        return safety.importing.Importing(known, catalogue, self._rules, version, replayed).look
 
     async def repair(
         self, versions: Collection[int] = (), *, force: bool = False

@@ -18,7 +18,9 @@ from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
 
 if TYPE_CHECKING:
+    from wave_async.model.creation import Creation
     from wave_async.model.effects import Preview
+    from wave_async.model.foreign import Import
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.safety.policy import SnapshotPolicy
     from wave_async.safety.snapshots import Snapshot, Undone
@@ -124,6 +126,23 @@ class MigrationRunner:
         """Record migrations 1 to `version` as applied without running them, once proven."""
         self._config.require_enabled()
         return await self._manager.baseline(version, force=force)
+
+    async def import_history(
+        self, tool: str, *, version: int | None = None, force: bool = False
+    ) -> Import:
+        """Record as applied what another tool's bookkeeping says is, once proven."""
+        self._config.require_enabled()
+        return await self._manager.import_history(tool, version=version, force=force)
+
+    async def creation(self) -> Creation:
+        """Return scripts that make the live schema and take it back: a first migration."""
+        return await self._manager.creation()
+
+    async def plan_import(
+        self, tool: str, *, version: int | None = None, force: bool = False
+    ) -> Import:
+        """Return what `import_history` would do now."""
+        return await self._manager.plan_import(tool, version=version, force=force)
 
     async def repair(
         self, versions: Collection[int] = (), *, force: bool = False

@@ -21,6 +21,7 @@ DATABASE = ".wave/state.db"
 COMMANDS = {
     "look": ("status", "validate", "log", "snapshots"),
     "foresee": ("plan", "rehearse", "verify"),
+    "adopt": ("import-history",),
     "change": ("up", "down", "undo", "baseline", "repair"),
     "files": ("new", "lock"),
 }
@@ -40,7 +41,15 @@ class Options:
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""
         settings = self.settings()
-        migrations = self.migrations(settings)
+        return self._opened(settings, self.migrations(settings), options)
+
+    def without_migrations(self) -> MigrationRunner:
+        """Open the database that was named, for who knows no migrations yet."""
+        return self._opened(self.settings(), (), {})
+
+    def _opened(
+        self, settings: dict[str, Any], migrations: Iterable[Migration], options: dict[str, Any]
+    ) -> MigrationRunner:
         if "setup" in settings:
             options["setup"] = resolve_setup(settings["setup"])
         config = MigrationConfig.from_env()
@@ -76,8 +85,9 @@ class _Commands(click.Group):
         """Return a command, or None if there is none of that name."""
         for module, names in COMMANDS.items():
             if cmd_name in names:
-                found: click.Command = getattr(import_module(f"{__package__}.{module}"), cmd_name)
-                return found
+                found = import_module(f"{__package__}.{module}")
+                wanted: click.Command = getattr(found, cmd_name.replace("-", "_"))
+                return wanted
         return None
 
 

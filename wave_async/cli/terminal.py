@@ -33,10 +33,10 @@ async def telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
         raise failures[0]
 
 
-async def confirmed(*, as_json: bool) -> bool:
+async def confirmed(*, as_json: bool, what: str = "a rollback may lose data") -> bool:
     """Ask whether to go on; raises `ConfirmationRequired` where nobody can be asked."""
     if as_json or not sys.stdin.isatty():
-        raise ConfirmationRequired
+        raise ConfirmationRequired(what)
     return await _asked("Continue? (y/N): ") in {"y", "Y"}
 
 

@@ -41,7 +41,7 @@ _SHAPE = [
     ("applied_at", "INTEGER", 1, 0),
     ("checksum", "TEXT", 1, 0),
 ]
-_YEAR_10000 = 253_402_300_800
+YEAR_10000 = 253_402_300_800
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,6 @@ def _checked(
         raise InvalidRecord(version, "description", description)
     if not isinstance(checksum, str):
         raise InvalidRecord(version, "checksum", checksum)
-    if not isinstance(applied_at, int) or not 0 <= applied_at < _YEAR_10000:
+    if not isinstance(applied_at, int) or not 0 <= applied_at < YEAR_10000:
         raise InvalidRecord(version, "applied_at", applied_at)
     return AppliedMigration(version, description, applied_at, checksum)

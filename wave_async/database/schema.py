@@ -14,6 +14,10 @@ from wave_async.model.schema import Object, Schema
 READ = "SELECT type, name, tbl_name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL"
 TABLES = "PRAGMA main.table_list"  # answers nothing before SQLite 3.37
 
+PARENTS = """SELECT lower(m.name), lower(k."table")
+    FROM main.sqlite_schema m, pragma_foreign_key_list(m.name, 'main') k
+    WHERE m.type = 'table' AND m.sql NOT LIKE 'CREATE VIRTUAL%'"""
+
 # Reading all of sqlite_schema after each of many migrations would take most of a replay's time;
 # SQLite finds what is new much faster. The text of a statement tells type and name as well.
 REMEMBER = "CREATE TEMP TABLE wave_async_seen (at INTEGER PRIMARY KEY, sql TEXT NOT NULL)"
@@ -30,6 +34,14 @@ def read_schema() -> Program[Schema]:
     """Read the schema of a database."""
     objects = [Object(*row) for row in (yield Query(READ))]
     return (yield from _schema(objects))
+
+
+def read_parents() -> Program[dict[str, set[str]]]:
+    """Read which tables each table refers to, all in lower case."""
+    found: dict[str, set[str]] = {}
+    for child, parent in (yield Query(PARENTS)):
+        found.setdefault(child, set()).add(parent)
+    return found
 
 
 def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Schema]]]:

@@ -12,6 +12,9 @@ from wave_async.errors import InvalidMigration, printable
 VERSION_LIMIT = 2**63
 """Versions are kept in SQLite's 64-bit signed INTEGER PRIMARY KEY."""
 
+KEPT_DIGITS = 18
+"""How many digits a number keeps that is too large for a version."""
+
 Part = str | Callable[[Any], Any]
 """SQL, `def step(connection: sqlite3.Connection)` or `async def step(db: aiosqlite.Connection)`."""
 
@@ -72,6 +75,12 @@ class Migration:
             raise InvalidMigration(self.version, "its description has lone surrogates")
 
 
+def version_of(number: str) -> int:
+    """Return the version of a number as it is written in the name of a file."""
+    version = int(number.replace("-", ""))
+    return version if version < VERSION_LIMIT else int(str(version)[:KEPT_DIGITS])
+
+
 def parts(work: Work) -> Sequence[Part]:
     """Return the parts of a migration's work, in order."""
     return work if isinstance(work, Sequence) and not isinstance(work, str) else (work,)
@@ -109,6 +118,8 @@ class Action(Enum):
     """Adopted: recorded, not run, as the schema proved to have it already."""
     BASELINE = "baseline"
     """Recorded, not run, on somebody's word or proof."""
+    IMPORT = "import"
+    """Recorded, not run, as another tool's bookkeeping says and the schema proves."""
     REPAIR = "repair"
     UNDO = "undo"
 

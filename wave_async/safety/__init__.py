@@ -10,9 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wave_async.safety import effects, policy, proof, rehearsal, risk, snapshots, verify
+    from wave_async.safety import (
+        effects,
+        importing,
+        policy,
+        proof,
+        rehearsal,
+        risk,
+        snapshots,
+        verify,
+    )
 
-__all__ = ["effects", "policy", "proof", "rehearsal", "risk", "snapshots", "verify"]
+__all__ = [
+    "effects",
+    "importing",
+    "policy",
+    "proof",
+    "rehearsal",
+    "risk",
+    "snapshots",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from wave_async.model.catalogue import Entry
 from wave_async.model.difference import Difference, Kind, differences, fitting_version
 from wave_async.model.schema import Schema
 
-__all__ = ["adoption", "compared", "demand", "read_schema", "trust"]
+__all__ = ["adoption", "compared", "demand", "read_schema", "replayed", "trust"]
 
 Run = Callable[..., Awaitable[Any]]
 """Runs a program on an empty database."""
@@ -28,17 +29,51 @@ Demand = Callable[[], Program[None]]
 """Raises `NotProven`, under the lock that it is asked under."""
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Migrations, and the schema after each of those that could be replayed."""
+
+    entries: Sequence[Entry]
+    versions: list[tuple[int, Schema]]
+
+    def fitting(self, live: Schema) -> tuple[Entry, ...] | None:
+        """Return the migrations that a schema is of; None: nothing of it is ours.
+
+        Raises `AdoptionRefused` where that is no version, or several.
+        """
+        fit = fitting_version(self.versions, live)
+        return None if fit is None else tuple(e for e in self.entries if e.version <= fit.version)
+
+    def demand(self, count: int, what: str) -> Program[None]:
+        """Raise `NotProven` where the live schema is not what the first migrations make.
+
+        What none of the migrations makes may be there besides.
+        """
+        versions = self.versions
+        wanted = versions[count - 1][1] if 0 < count <= len(versions) else Schema()
+        live = yield from read_schema()
+        if count > len(versions):
+            unproven = self.entries[len(versions)].version
+            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
+        ours = {o.key for _, schema in versions for o in schema.objects}
+        known = Schema(tuple(o for o in live.objects if o.key in ours))
+        if known != wanted:
+            raise NotProven(what, tuple(differences(wanted, known)))
+
+
+async def replayed(run: Run, entries: Sequence[Entry]) -> Replayed:
+    """Replay migrations on an empty database."""
+    return Replayed(entries, await run(partial(replay, entries)) or [])
+
+
 async def adoption(run: Run, entries: Sequence[Entry]) -> Look:
     """Return the question which migrations an untracked database has; None: none of ours."""
-    versions = await run(partial(replay, entries)) or []
+    found = await replayed(run, entries)
 
     def proven() -> Program[tuple[Entry, ...] | None]:
         # The schema first: what was untracked after it was read was so while it was.
         live = yield from read_schema()
-        if (yield from history.read()).tracked:
-            return None
-        fit = fitting_version(versions, live)
-        return None if fit is None else tuple(e for e in entries if e.version <= fit.version)
+        return None if (yield from history.read()).tracked else found.fitting(live)
 
     return proven
 
@@ -60,24 +95,8 @@ async def compared(
 
 
 async def demand(run: Run, entries: Sequence[Entry], count: int, what: str) -> Demand:
-    """Return what raises `NotProven` where a schema is not what the first migrations make.
-
-    What no migration of `entries` makes may be there besides.
-    """
-    versions = await run(partial(replay, entries)) or []
-    wanted = versions[count - 1][1] if 0 < count <= len(versions) else Schema()
-    ours = {o.key for _, schema in versions for o in schema.objects}
-
-    def demanded() -> Program[None]:
-        live = yield from read_schema()
-        if count > len(versions):
-            unproven = entries[len(versions)].version
-            raise NotProven(what, (f"migration {unproven} cannot be replayed without rows",))
-        known = Schema(tuple(o for o in live.objects if o.key in ours))
-        if known != wanted:
-            raise NotProven(what, tuple(differences(wanted, known)))
-
-    return demanded
+    """Return what raises `NotProven` where a schema is not what the first migrations make."""
+    return partial((await replayed(run, entries)).demand, count, what)
 
 
 def trust() -> Program[None]:

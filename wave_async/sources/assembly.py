@@ -24,15 +24,13 @@ from wave_async.errors import (
     VersionGap,
 )
 from wave_async.model.lifting import runs_outside
-from wave_async.model.migration import VERSION_LIMIT, Direction, Migration, Work, parts
+from wave_async.model.migration import Direction, Migration, Work, parts, version_of
 from wave_async.model.script import parse
 from wave_async.sources.folder import Folder
 from wave_async.sources.header import read_header
 
 Placeholders: TypeAlias = Mapping[str, str]
 Match: TypeAlias = re.Match[str]
-
-KEPT_DIGITS = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +62,6 @@ class Scripts:
     up: Work
     down: Work = ""
     alone: bool = False
-
-
-def version_of(number: str) -> int:
-    """Return the version of a number as it is written in a name."""
-    version = int(number.replace("-", ""))
-    return version if version < VERSION_LIMIT else int(str(version)[:KEPT_DIGITS])
 
 
 def by_number(match: Match) -> int:
@@ -114,8 +106,9 @@ class Format:
     A file belongs to it if `pattern` fits its name and `accepts` it; `scripts` reads a slot, and
     `named` reads the names where more than one has to be seen. `gapless` formats count from 1;
     `orphan` is said of a way down without its migration. `first` is the first number, or the shape
-    of a timestamp. `written` are the files of a new migration and their texts, `written_down` one
-    that is written where the newest migration has it too, and `index` a file that lists all of
+    of a timestamp. `written` are the files of a new migration and their texts, whose scripts are
+    `quoted`, `written_down` is one that is written where it has a script or the newest migration
+    has it too, and `index` a file that lists all of
     them, whose new text `indexed` makes of the old one and a name.
     """
 
@@ -130,6 +123,7 @@ class Format:
     named: Callable[[Folder, Sequence[Match]], Iterable[Name]] | None = None
     index: str = ""
     indexed: Callable[[str | None, str], str] = lambda _old, _name: ""
+    quoted: Callable[[str], str] = str
     gapless: bool = False
     orphan: str = "a way down without the migration that it belongs to"
 

@@ -69,7 +69,7 @@ DRIZZLE = Format(
     "drizzle",
     re.compile(rf"{re.escape(JOURNAL)}|[^/]+\.sql"),
     first="0000",
-    written=(("{number}_{name}.sql", ""),),
+    written=(("{number}_{name}.sql", "{up}"),),
     accepts=_in_journal,
     scripts=_scripts,
     named=_names,

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from wave_async.errors import InvalidFiles, InvalidScript
-from wave_async.model.migration import VERSION_LIMIT
+from wave_async.model.migration import VERSION_LIMIT, version_of
 from wave_async.sources.assembly import (
     Format,
     Match,
@@ -24,7 +24,6 @@ from wave_async.sources.assembly import (
     Scripts,
     Slot,
     name_of,
-    version_of,
 )
 from wave_async.sources.folder import Folder, line_of
 
@@ -80,7 +79,7 @@ FLYWAY = Format(
     "flyway",
     re.compile(rf"(?:V|(?P<down>U))(?P<number>[0-9]+(?:[._][0-9]+)*){_NAME}"),
     first="1",
-    written=(("V{number}__{name}.sql", ""),),
+    written=(("V{number}__{name}.sql", "{up}"),),
     written_down="U{number}__{name}.sql",
     scripts=_scripts,
     named=_names,
@@ -90,5 +89,5 @@ REFINERY = Format(
     "refinery",
     re.compile(rf"[VU](?P<number>[0-9]+){_NAME}"),
     first="1",
-    written=(("V{number}__{name}.sql", ""),),
+    written=(("V{number}__{name}.sql", "{up}"),),
 )

@@ -47,7 +47,7 @@ DIESEL = Format(
     "diesel",
     _pattern(r"[0-9]+(?:-[0-9]+)*", "_", "up"),
     first="0000-00-00-000000",
-    written=(("{number}_{name}/up.sql", ""), ("{number}_{name}/down.sql", "")),
+    written=(("{number}_{name}/up.sql", "{up}"), ("{number}_{name}/down.sql", "{down}")),
     order=by_digits,
     scripts=_diesel,
 )
@@ -55,7 +55,7 @@ RUSQLITE = Format(
     "rusqlite",
     _pattern(r"[0-9]+", "-", "up"),
     first="01",
-    written=(("{number}-{name}/up.sql", ""),),
+    written=(("{number}-{name}/up.sql", "{up}"),),
     written_down="{number}-{name}/down.sql",
     gapless=True,
 )
@@ -63,7 +63,7 @@ PRISMA = Format(
     "prisma",
     _pattern(r"[0-9]+", "_", "migration"),
     first="00000000000000",
-    written=(("{number}_{name}/migration.sql", ""),),
+    written=(("{number}_{name}/migration.sql", "{up}"),),
     written_down="{number}_{name}/down.sql",
     order=by_name,
 )

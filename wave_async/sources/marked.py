@@ -110,7 +110,9 @@ GOOSE = Format(
     "goose",
     SINGLE_NAME,
     first="00000000000000",
-    written=(("{prefix}{number}{separator}{name}.sql", "-- +goose Up\n\n-- +goose Down\n"),),
+    written=(
+        ("{prefix}{number}{separator}{name}.sql", "-- +goose Up\n{up}\n-- +goose Down\n{down}"),
+    ),
     accepts=lambda folder, file: mark_of(folder, file) == "goose",
     scripts=_goose,
 )
@@ -118,7 +120,9 @@ DBMATE = Format(
     "dbmate",
     SINGLE_NAME,
     first="00000000000000",
-    written=(("{prefix}{number}{separator}{name}.sql", "-- migrate:up\n\n-- migrate:down\n"),),
+    written=(
+        ("{prefix}{number}{separator}{name}.sql", "-- migrate:up\n{up}\n-- migrate:down\n{down}"),
+    ),
     order=by_name,
     accepts=lambda folder, file: mark_of(folder, file) == "dbmate",
     scripts=_dbmate,

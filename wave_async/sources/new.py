@@ -12,7 +12,9 @@ from pathlib import Path
 
 from wave_async.errors import ConfigError, InvalidFiles
 from wave_async.model.catalogue import FIRST_TIMESTAMP
-from wave_async.sources.assembly import KEPT_DIGITS, Format, Name, Slot
+from wave_async.model.creation import Creation
+from wave_async.model.migration import KEPT_DIGITS
+from wave_async.sources.assembly import Format, Name, Slot
 from wave_async.sources.detect import detect
 from wave_async.sources.folder import Folder
 
@@ -21,8 +23,15 @@ _TIMESTAMP_DIGITS = 8
 _UNIX = {10: 1, 13: 1000}
 
 
-def new_migration(source: str | None, description: str, format_name: str | None) -> list[Path]:
+def new_migration(
+    source: str | None,
+    description: str,
+    format_name: str | None,
+    first: Creation | None = None,
+) -> list[Path]:
     """Write the next file, or files, of a folder and return what was written.
+
+    They have no statements yet; the `first` migration of a folder may be given its scripts.
 
     The folder is made if it is missing; without a format an empty one gets pairs. Numbers go on as
     the newest goes, counted or timestamps. Nothing is overwritten, and who asks at the same moment
@@ -34,7 +43,9 @@ def new_migration(source: str | None, description: str, format_name: str | None)
     with _locked(root):
         folder = Folder(root)
         chosen, files = detect(folder, format_name)
-        new = _files(chosen, chosen.slots(folder, files), words)
+        if first and files:
+            raise InvalidFiles(tuple(files), "the first migration is there already")
+        new = _files(chosen, chosen.slots(folder, files), words, first or Creation())
         if not chosen.index:
             chosen.slots(folder, [*files, *new])
         return _written(root, chosen, new)
@@ -98,17 +109,21 @@ def _locked(root: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _files(chosen: Format, slots: Sequence[Slot], words: str) -> dict[str, str]:
+def _files(chosen: Format, slots: Sequence[Slot], words: str, scripts: Creation) -> dict[str, str]:
     """Return the next files and their texts."""
     newest = slots[-1] if slots else Slot(Name("", chosen.first, 0, 0, ""))
     number = chosen.first
     if slots or _is_timestamp(number.replace("-", "")):
         number = next_number(newest.up.number, datetime.now(UTC))
     templates = list(chosen.written)
-    if newest.down and chosen.written_down:
-        templates.append((chosen.written_down, ""))
+    if (newest.down or scripts.down) and chosen.written_down:
+        templates.append((chosen.written_down, "{down}"))
     shape = {"prefix": newest.up.prefix, "separator": newest.up.separator}
-    return {path.format(number=number, name=words, **shape): text for path, text in templates}
+    texts = {"up": chosen.quoted(scripts.up), "down": chosen.quoted(scripts.down)}
+    return {
+        path.format(number=number, name=words, **shape): text.format(**texts)
+        for path, text in templates
+    }
 
 
 def _written(root: Path, chosen: Format, files: dict[str, str]) -> list[Path]:

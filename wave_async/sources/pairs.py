@@ -28,8 +28,8 @@ PAIRS = Format(
     _PAIR_NAME,
     first="0001",
     written=(
-        ("{prefix}{number}{separator}{name}.up.sql", ""),
-        ("{prefix}{number}{separator}{name}.down.sql", ""),
+        ("{prefix}{number}{separator}{name}.up.sql", "{up}"),
+        ("{prefix}{number}{separator}{name}.down.sql", "{down}"),
     ),
     accepts=lambda folder, file: not mark_of(folder, file),
     scripts=_scripts,
@@ -38,7 +38,7 @@ SINGLE = Format(
     "single",
     SINGLE_NAME,
     first="00000000000000",
-    written=(("{prefix}{number}{separator}{name}.sql", ""),),
+    written=(("{prefix}{number}{separator}{name}.sql", "{up}"),),
     accepts=lambda folder, file: not mark_of(folder, file),
     scripts=_scripts,
 )

@@ -37,10 +37,17 @@ def _scripts(folder: Folder, slot: Slot, _: Placeholders) -> Scripts:
     return Scripts(module.up, getattr(module, "down", ""))
 
 
+def _in_quotes(script: str) -> str:
+    return script.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+
+
 PYTHON = Format(
     "python",
     re.compile(r"(?P<prefix>[vV]?)(?P<number>[0-9]+)(?:(?P<separator>[_-])(?P<name>[^/]*))?\.py"),
     first="0001",
-    written=(("{prefix}{number}{separator}{name}.py", 'up = """\n"""\n\ndown = """\n"""\n'),),
+    written=(
+        ("{prefix}{number}{separator}{name}.py", 'up = """\n{up}"""\n\ndown = """\n{down}"""\n'),
+    ),
     scripts=_scripts,
+    quoted=_in_quotes,
 )
