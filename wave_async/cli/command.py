@@ -115,12 +115,14 @@ def staging(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def print_diff(differences: Iterable[Difference]) -> None:
+def print_diff(differences: Iterable[Difference | str]) -> None:
     """Show on stderr in what schemas differ, in colour on a terminal."""
     colours = (
         {"-": "red", "+": "green"} if sys.stderr.isatty() and not os.getenv("NO_COLOR") else {}
     )
     for difference in differences:
+        if isinstance(difference, str):  # a reason, which the sentence has told
+            continue
         print(f"  {printable(str(difference))}", file=sys.stderr)
         for line in difference.diff:
             shown = click.style(printable(line), fg=colours.get(line[:1]))
