@@ -592,3 +592,17 @@ async def test_a_read_only_place(path: Path) -> None:
         assert not await ask(path, MigrationManager.preview_up)
     finally:
         path.parent.chmod(0o700)
+
+
+async def test_a_reason_instead_of_a_difference(tmp_path: Path) -> None:
+    """What cannot be replayed is told in the one line of the error."""
+    script, database = tmp_path / "1_t.sql", tmp_path / "app.db"
+    chosen = ("--database", database, "--migrations", script.parent)
+    script.write_text("CREATE TABLE t (x);")
+    await wave(*chosen, "up")
+    script.write_text("CREATE TABLE t (x); INSERT INTO nowhere VALUES (1);")
+
+    said = (await wave(*chosen, "repair")).stderr
+
+    assert said.startswith("Error: the edited migrations cannot be accepted: migration 1 cannot")
+    assert 1 == said.count("\n")

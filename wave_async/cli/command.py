@@ -14,6 +14,7 @@ import asyncclick as click
 
 from wave_async import safety
 from wave_async.cli.group import Options
+from wave_async.cli.hint import print_hint
 from wave_async.errors import WaveError, local_time, printable
 from wave_async.model.migration import Step
 
@@ -42,6 +43,7 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
             print(json.dumps(about) if as_json else f"Error: {error}", file=sys.stderr)
             if not as_json:
                 print_diff(getattr(error, "differences", ()))
+                print_hint(error)
             code = 1
         raise click.exceptions.Exit(code or 0)
 
@@ -115,12 +117,14 @@ def staging(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def print_diff(differences: Iterable[Difference]) -> None:
+def print_diff(differences: Iterable[Difference | str]) -> None:
     """Show on stderr in what schemas differ, in colour on a terminal."""
     colours = (
         {"-": "red", "+": "green"} if sys.stderr.isatty() and not os.getenv("NO_COLOR") else {}
     )
     for difference in differences:
+        if isinstance(difference, str):  # a reason, which the sentence has told
+            continue
         print(f"  {printable(str(difference))}", file=sys.stderr)
         for line in difference.diff:
             shown = click.style(printable(line), fg=colours.get(line[:1]))
