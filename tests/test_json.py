@@ -125,6 +125,8 @@ RUNS: list[tuple[str, list[str]]] = [
     ("up", ["up"]),
     ("up", ["up"]),
     ("new", ["--migrations", "migrations", "new", "add b"]),
+    ("lock", ["--migrations", "migrations", "lock"]),
+    ("lock", ["--migrations", "migrations", "lock", "--check"]),
     ("verify", ["--migrations", "migrations", "verify"]),
 ]
 
