@@ -21,6 +21,8 @@ def anyio_backend() -> str:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the variables of whoever runs the tests out of them."""
     for name in (
+        "FORCE_COLOR",
+        "NO_COLOR",
         "WAVE_AUTO_MIGRATE",
         "WAVE_DATABASE",
         "WAVE_LOCK_TIMEOUT",

@@ -19,6 +19,8 @@ from test_requests import opened
 from wave_async import (
     Direction,
     Event,
+    RunEnded,
+    RunStarted,
     SingleConnectionPool,
     Step,
     StepFinished,
@@ -377,7 +379,11 @@ async def test_events_come_in_order_and_before_the_end(pool: SingleConnectionPoo
     await pool.run(up, on_event=lambda event: told.append((event, threading.get_ident())))
     steps = [Step(Direction.UP, n, f"Add t{n}") for n in (1, 2)]
 
-    wanted = [event for step in steps for event in (StepStarted(step), StepFinished(step))]
+    wanted = [
+        RunStarted(Direction.UP, 2),
+        *(event for step in steps for event in (StepStarted(step), StepFinished(step))),
+        RunEnded(Direction.UP, tuple(steps)),
+    ]
     assert [(event, threading.get_ident()) for event in wanted] == told
 
 

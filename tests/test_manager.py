@@ -16,9 +16,17 @@ from typing import Any
 import pytest
 from conftest import numbered
 
-from wave_async import Migration, MigrationManager, Plan, SingleConnectionPool, State, errors
+from wave_async import (
+    Direction,
+    Migration,
+    MigrationManager,
+    Plan,
+    SingleConnectionPool,
+    State,
+    errors,
+)
 from wave_async.definitions import LEGACY_SCHEMA, MIGRATIONS
-from wave_async.model.events import Event, StepFinished, StepStarted
+from wave_async.model.events import Event, RunEnded, RunStarted, StepFinished, StepStarted
 
 FOREVER = """
 CREATE TABLE forever AS
@@ -249,14 +257,14 @@ async def test_down_to_0_and_up_again_gives_the_same_schema(path: Path) -> None:
 
 
 async def test_events_tell_every_step_in_order(pool: SingleConnectionPool) -> None:
-    """`on_event` hears the beginning and the end of each step."""
+    """`on_event` hears the beginning and the end of the run and of each step."""
     heard: list[Event] = []
 
     done = await MigrationManager(pool, numbered(2), on_event=heard.append).migrate_up()
 
     first, second = done.steps
     told = [StepStarted(first), StepFinished(first), StepStarted(second), StepFinished(second)]
-    assert told == heard
+    assert [RunStarted(Direction.UP, 2), *told, RunEnded(Direction.UP, done.steps)] == heard
 
 
 # What is not written.
@@ -422,7 +430,7 @@ async def test_a_cancelled_migration_is_rolled_back(path: Path, pool: SingleConn
     started = asyncio.Event()
 
     def tell(event: Event) -> None:
-        if event.step.version == 2 and isinstance(event, StepStarted):  # type: ignore[union-attr]
+        if isinstance(event, StepStarted) and event.step.version == 2:
             started.set()
 
     migrations = [*numbered(1), Migration(2, "Forever", "CREATE TABLE a (x);" + FOREVER)]

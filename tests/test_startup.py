@@ -271,6 +271,33 @@ async def test_a_start_logs_what_it_did(
     assert said.format(path=path) == told
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "version"),
+    [
+        ("tracked", DEFAULT, 3),
+        ("legacy", DEFAULT, 3),
+        ("fresh", BY_HAND, None),
+        ("tracked", OFF, None),
+    ],
+)
+async def test_a_record_carries_database_and_version(
+    path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    config: MigrationConfig,
+    version: int | None,
+) -> None:
+    """Where a record is about a migration its version is a field of it, and so is the database."""
+    await prepare(path, kind)
+    caplog.set_level(logging.INFO, "wave_async")
+    caplog.clear()
+
+    await start(path, config)
+
+    (record,) = caplog.records
+    assert (str(path), version) == (vars(record)["database"], vars(record)["version"])
+
+
 async def test_a_logged_description_is_safe(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A description cannot forge a line of the log, nor paint a terminal that shows it."""
     caplog.set_level(logging.INFO, "wave_async")

@@ -91,7 +91,7 @@ def stepped(entry: Entry, direction: Direction, *, tracked: bool = True) -> Prog
     """Run a migration and record it, as a walk does."""
     yield from step.migrate(entry, direction, tracked=tracked)
     yield from step.record(entry, direction, OFF, 0.0, tracked=True)
-    yield from step.commit([entry], direction)
+    yield from step.commit([entry], direction, [0.0])
 
 
 def migrated(

@@ -117,8 +117,9 @@ class Terminal:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory; answers where its database will be."""
+    """Work in an empty directory, without colours; answers where its database will be."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
     return tmp_path / ".wave" / "state.db"
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import numbered
 from test_requests import Hands, drive, is_cleanup, kth, meanwhile, opened, raising
 
-from wave_async import Direction, Migration, StepFinished, StepStarted
+from wave_async import Direction, Migration, RunEnded, RunStarted, StepFinished, StepStarted
 from wave_async.database import history, step, walk
 from wave_async.database.history import History
 from wave_async.database.requests import (
@@ -101,12 +101,16 @@ def versions(steps: Any) -> list[int]:
 
 
 def test_an_up_applies_in_order(ours: sqlite3.Connection) -> None:
-    """An up begins, commits and reports each step before the next, lowest first."""
+    """An up begins, commits and reports each step before the next, lowest first, and its end."""
     asked, steps = drive(up(), Hands(ours))
     told = [request.event for request in asked if isinstance(request, Report)]
 
     assert [1, 2, 3, 4, 5] == versions(steps) == recorded(ours)
-    assert told == [event for s in steps for event in (StepStarted(s), StepFinished(s))]
+    assert told == [
+        RunStarted(Direction.UP, 5),
+        *(event for s in steps for event in (StepStarted(s), StepFinished(s))),
+        RunEnded(Direction.UP, steps),
+    ]
     assert asked.count(Execute("COMMIT")) == 5
     assert len([request for request in asked if isinstance(request, BeginWrite)]) == 5
 

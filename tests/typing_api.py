@@ -27,14 +27,18 @@ from wave_async import (
     Preview,
     Rehearsal,
     RowChange,
+    RunEnded,
+    RunStarted,
     SingleConnectionPool,
     Snapshot,
     SnapshotPolicy,
     SnapshotTaken,
     StartupReport,
     State,
+    StatementStarted,
     Status,
     Step,
+    StepFailed,
     StepFinished,
     StepStarted,
     Undone,
@@ -68,8 +72,15 @@ def rebuild(connection: sqlite3.Connection) -> None:
 
 def listen(event: Event) -> None:
     """Every kind of event is known, so that a listener may tell them apart."""
-    if isinstance(event, StepStarted | StepFinished):
+    if isinstance(event, StepStarted | StepFinished | StepFailed):
         assert_type(event.step, Step)
+    elif isinstance(event, RunStarted):
+        assert_type(event.count, int)
+    elif isinstance(event, RunEnded):
+        assert_type(event.done, tuple[Step, ...])
+        assert_type(event.error, BaseException | None)
+    elif isinstance(event, StatementStarted):
+        assert_type(event.number, int)
     elif isinstance(event, WaitingForLock):
         assert_type(event.seconds, float)
     elif isinstance(event, SnapshotTaken):

@@ -87,9 +87,10 @@ class MigrationManager:
     keeps no `schema_migrations_log`.
     `lock_timeout` is how many seconds to wait while another process holds the database and its
     history does not move; waiting for the pool never times out. `statement_timeout` ends a
-    statement of a migration that takes longer, in seconds. `on_event` is called on the event loop
-    with `StepStarted`, `StepFinished`, `WaitingForLock` and `SnapshotTaken`. `snapshots` says when
-    the database is copied before it is changed; without it never.
+    statement of a migration that takes longer, in seconds. `on_event` is called on the event loop,
+    in the context of who runs, with each `Event`; with `StatementStarted` only if
+    `tell_statements`. `snapshots` says when the database is copied before it is changed; without it
+    never.
 
     Every method but `applied` and `current_version` raises `DefinitionError` for a list of
     migrations that cannot be right, before it opens the database (`status` does not read scripts),
@@ -108,6 +109,7 @@ class MigrationManager:
         lock_timeout: float = LOCK_TIMEOUT,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        tell_statements: bool = False,
         snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self.pool = pool
@@ -122,6 +124,7 @@ class MigrationManager:
             statement_timeout=self._statement_timeout,
             on_event=self._tell,
             events=WaitingForLock if on_event is None else Event,
+            statements=tell_statements,
         )
         self._on_event = on_event
         self._snapshots = snapshots
@@ -130,6 +133,15 @@ class MigrationManager:
         self._reading = asyncio.Lock()
         self._read_all = False
         self._up_to_date: object = None
+
+    @property
+    def running_statement(self) -> int | None:
+        """The number of the statement that runs now, from 1, None where none of a migration does.
+
+        To be asked now and then by who shows progress: it costs a run nothing.
+        """
+        part = self.pool.running_part
+        return None if part is None else part.number
 
     async def status(self) -> Status:
         """Return where every migration stands; an odd history is shown, not refused."""
@@ -587,7 +599,12 @@ class MigrationManager:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, WaitingForLock):
-            logger.info("%s: waiting for another process (%g s)", self.pool.path, event.seconds)
+            logger.info(
+                "%s: waiting for another process (%g s)",
+                self.pool.path,
+                event.seconds,
+                extra={"database": self.pool.path, "version": None},
+            )
         if self._on_event is not None:
             self._on_event(event)
 

@@ -46,6 +46,7 @@ class MigrationRunner:
         lock_timeout: float | None = None,
         statement_timeout: float | None = None,
         on_event: Callable[[Event], None] | None = None,
+        tell_statements: bool = False,
         setup: Setup | None = None,
         snapshots: SnapshotPolicy | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class MigrationRunner:
             lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
             statement_timeout=statement_timeout,
             on_event=on_event,
+            tell_statements=tell_statements,
             snapshots=snapshots,
         )
 
@@ -85,6 +87,11 @@ class MigrationRunner:
     def max_version(self) -> int:
         """The newest version that the configuration lets be applied, 0 for no limit."""
         return self._config.max_version
+
+    @property
+    def running_statement(self) -> int | None:
+        """The number of the statement that runs now, None where none of a migration does."""
+        return self._manager.running_statement
 
     async def status(self) -> Status:
         """Return where every migration stands."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wave_async.config import MigrationConfig
@@ -72,6 +73,7 @@ async def migrate_on_startup(
     if not config.enabled:
         schema = legacy_schema if config.auto_migrate else None
         return StartupReport(Plan(Direction.UP), legacy=await _load(pool, manager, schema))
+    fields = partial(_record_fields, pool.path)
     if not config.auto_migrate:
         plan = await manager.plan_up()
         if pending := len(plan.adopted) + len(plan.steps):
@@ -79,14 +81,20 @@ async def migrate_on_startup(
                 "%s: %d pending migration(s) not applied, WAVE_AUTO_MIGRATE is false",
                 pool.path,
                 pending,
+                extra=fields(None),
             )
         return StartupReport(Plan(Direction.UP), pending=pending)
     done = await manager.migrate_up()
     if done.adopted:
-        logger.info("%s: adopted at version %d", pool.path, done.adopted[-1].version)
+        version = done.adopted[-1].version
+        logger.info("%s: adopted at version %d", pool.path, version, extra=fields(version))
     for step in done.steps:
         logger.info(
-            "%s: applied migration %d: %s", pool.path, step.version, printable(step.description)
+            "%s: applied migration %d: %s",
+            pool.path,
+            step.version,
+            printable(step.description),
+            extra=fields(step.version),
         )
     return StartupReport(done)
 
@@ -99,8 +107,14 @@ async def _load(pool: SingleConnectionPool, manager: MigrationManager, schema: s
             "%s: WAVE_MIGRATION_ENABLED is false, but the database has schema_migrations: "
             "the pre-migration schema was not loaded",
             pool.path,
+            extra=_record_fields(pool.path, None),
         )
     return False
+
+
+def _record_fields(database: str, version: int | None) -> dict[str, object]:
+    """Return what every log record carries besides its sentence."""
+    return {"database": database, "version": version}
 
 
 def lifespan(

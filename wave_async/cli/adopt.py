@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import asyncclick as click
 
-from wave_async.cli.command import command, print_json, timeouts, utc
+from wave_async.cli.command import command, print_json, timeouts
 from wave_async.cli.group import Options
+from wave_async.cli.stream import utc
 from wave_async.cli.terminal import confirmed, telling
+from wave_async.cli.voice import remark, say
 from wave_async.errors import printable
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ async def import_history(
     """
     async with (
         telling(as_json=as_json) as tell,
-        options.runner(on_event=tell, **limits) as runner,
+        options.runner(on_event=tell, tell_statements=tell.statements, **limits) as runner,
     ):
         if not only:
             runner.require_enabled()
@@ -55,9 +57,9 @@ async def import_history(
             old, new = found.renamed
             what = f"the table {old} of {tool} will be renamed to {new}"
             if not as_json:
-                print(what[0].upper() + what[1:])
+                say(what[0].upper() + what[1:])
             if not await confirmed(as_json=as_json, what=what):
-                print("Import cancelled")
+                say("Import cancelled")
                 return
         done = await runner.import_history(tool, version=version, force=force)
     _print(done, planned=False, as_json=as_json)
@@ -67,14 +69,15 @@ def _print(found: Import, *, planned: bool, as_json: bool) -> None:
     if as_json:
         print_json(_document(found, "would_record" if planned else "recorded"))
         return
+    tell = say if planned else remark
     if found.renamed:
         old, new = found.renamed
-        print(f"{'Would rename' if planned else 'Renamed'} table {old} to {new}")
+        tell(f"{'Would rename' if planned else 'Renamed'} table {old} to {new}")
     for row in found.records:
         about = f"migration {row.version}: {printable(row.description)}"
-        print(f"{'Would record' if planned else 'Recorded'} {about}")
+        tell(f"{'Would record' if planned else 'Recorded'} {about}")
     if not found.records:
-        print("Nothing to do")
+        tell("Nothing to do")
 
 
 def _document(found: Import, verb: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from wave_async.cli.command import (
 from wave_async.cli.foresee import loss_lines, require_passed, show_plan
 from wave_async.cli.group import Options
 from wave_async.cli.terminal import confirmed, telling
+from wave_async.cli.voice import good, remark, say, streaming, waiting
 from wave_async.errors import printable
 from wave_async.model.migration import Step
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--atomic", is_flag=True, help="Apply all in one transaction, or nothing.")
 @click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
+@streaming
 @precautions
 async def up(
     options: Options,
@@ -55,26 +57,28 @@ async def up(
         options.runner(
             allow_out_of_order=allow_out_of_order,
             on_event=tell,
+            tell_statements=tell.statements,
             snapshots=snapshot_policy(snapshot_dir, wanted=snapshot),
             **limits,
         ) as runner,
     ):
-        if first:
-            require_passed(await runner.rehearse_up(target_version))
-        done = await runner.migrate_up(target_version, atomic=atomic)
+        with tell.watching(runner, "Preparing"):
+            if first:
+                require_passed(await runner.rehearse_up(target_version))
+            done = await runner.migrate_up(target_version, atomic=atomic)
         everything = target_version is None and not runner.max_version
         now = None if done or everything else await runner.status()
     if as_json:
         print_json({"adopted": step_list(done.adopted), "applied": step_list(done.steps)})
         return
     for step in done.adopted:
-        print(f"Adopted migration {step.version}: {printable(step.description)}")
+        remark(f"Adopted migration {step.version}: {printable(step.description)}")
     if done:
-        print("Migrations applied successfully")
+        remark(good("Migrations applied successfully"))
     elif now and now.pending:
-        print(f"Nothing to do: the database is at version {now.current_version}")
+        remark(f"Nothing to do: the database is at version {now.current_version}")
     else:
-        print("Database is up to date")
+        remark(good("Database is up to date"))
 
 
 @command
@@ -83,6 +87,7 @@ async def up(
 @click.option("--plan", "only", is_flag=True, help="Show what it would do, and do nothing.")
 @click.option("--rehearse", "first", is_flag=True, help="Rehearse it first; stop if that fails.")
 @timeouts
+@streaming
 @precautions
 async def down(
     options: Options,
@@ -103,34 +108,38 @@ async def down(
     policy = snapshot_policy(snapshot_dir, wanted=snapshot)
     async with (
         telling(as_json=as_json) as tell,
-        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+        options.runner(
+            on_event=tell, tell_statements=tell.statements, snapshots=policy, **limits
+        ) as runner,
     ):
         runner.require_enabled()
         planned = await runner.preview_down(target_version)
         if planned and not as_json:
-            print(
-                f"WARNING: Rolling back to version {target_version}. This may result in data loss."
-            )
+            warn = remark if yes else say
+            about = f"Rolling back to version {target_version}. This may result in data loss."
+            warn(waiting(f"WARNING: {about}"))
             for line in loss_lines(planned.effects):
-                print(line)
+                warn(line)
         if planned and not yes and not await confirmed(as_json=as_json):
-            print("Rollback cancelled")
+            say("Rollback cancelled")
             return
-        if first:
-            require_passed(await runner.rehearse_down(target_version))
-        done = await runner.migrate_down(target_version) if planned else None
+        with tell.watching(runner, "Preparing"):
+            if first:
+                require_passed(await runner.rehearse_down(target_version))
+            done = await runner.migrate_down(target_version) if planned else None
     if as_json:
         print_json({"rolled_back": step_list(done.steps if done else ())})
     elif done:
-        print(f"Successfully rolled back to version {target_version}")
+        remark(good(f"Successfully rolled back to version {target_version}"))
     else:
-        print(f"Nothing to do: nothing above version {target_version} is applied")
+        remark(f"Nothing to do: nothing above version {target_version} is applied")
 
 
 @command
 @click.argument("name", required=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @timeouts
+@streaming
 @snapshot_directory
 async def undo(
     options: Options,
@@ -145,25 +154,28 @@ async def undo(
     policy = snapshot_policy(snapshot_dir)
     async with (
         telling(as_json=as_json) as tell,
-        options.runner(on_event=tell, snapshots=policy, **limits) as runner,
+        options.runner(
+            on_event=tell, tell_statements=tell.statements, snapshots=policy, **limits
+        ) as runner,
     ):
         snapshot, rows = await runner.plan_undo(name)
         if not as_json:
-            print("\n".join(_undo_lines(snapshot, rows)))
+            (remark if yes else say)("\n".join(_undo_lines(snapshot, rows)))
         if not yes and not await confirmed(as_json=as_json):
-            print("Undo cancelled")
+            say("Undo cancelled")
             return
-        done = await runner.undo(str(snapshot.path))
+        with tell.watching(runner, f"Restoring version {snapshot.version}"):
+            done = await runner.undo(str(snapshot.path))
     if as_json:
         about = {"restored": done.restored, "replaced": done.replaced}
         print_json({what: snapshot_document(s) for what, s in about.items()})
     else:
-        print(f"Restored version {done.restored.version}")
-        print(f"What it replaced is kept: {printable(done.replaced.name)}")
+        remark(good(f"Restored version {done.restored.version}"))
+        remark(f"What it replaced is kept: {printable(done.replaced.name)}")
 
 
 def _undo_lines(snapshot: Snapshot, rows: Iterable[RowChange]) -> Iterable[str]:
-    yield (
+    yield waiting(
         f"WARNING: Restoring version {snapshot.version}, {taken(snapshot)}. "
         "What was written since will be replaced."
     )
@@ -201,6 +213,6 @@ def _print_recorded(steps: Sequence[Step], verb: str, *, as_json: bool) -> None:
     if as_json:
         print_json({verb.lower(): step_list(steps)})
     for step in () if as_json else steps:
-        print(f"{verb} migration {step.version}: {printable(step.description)}")
+        remark(f"{verb} migration {step.version}: {printable(step.description)}")
     if not steps and not as_json:
-        print("Nothing to do")
+        remark("Nothing to do")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +14,8 @@ import asyncclick as click
 from wave_async import safety
 from wave_async.cli.group import Options
 from wave_async.cli.hint import print_hint
+from wave_async.cli.stream import error_document, print_line
+from wave_async.cli.voice import Voice, bad, good, say, voiced
 from wave_async.errors import WaveError, local_time, printable
 from wave_async.model.migration import Step
 
@@ -33,22 +34,44 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
 
     @wraps(function)
     async def run(options: Options, *, as_json: bool, **rest: Any) -> None:
+        voice = _voice(as_json=as_json)
+        as_json = as_json or voice.events
         try:
             code = await function(options, as_json=as_json, **rest)
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise ReaderGone from error
         except (WaveError, OSError) as error:
-            about = {"error": type(error).__name__, "message": str(error)}
-            print(json.dumps(about) if as_json else f"Error: {error}", file=sys.stderr)
-            if not as_json:
-                print_diff(getattr(error, "differences", ()))
-                print_hint(error)
+            _print_error(error, as_json=as_json)
+            if voice.events:
+                print_line("error", error_document(error))
             code = 1
+        except asyncio.CancelledError as error:
+            if voice.events:
+                print_line("error", error_document(error))
+            raise
         raise click.exceptions.Exit(code or 0)
 
     with_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    return click.command()(with_json(click.pass_obj(cast(Any, run))))
+    return click.command()(voiced(with_json(click.pass_obj(cast(Any, run)))))
+
+
+def _voice(*, as_json: bool) -> Voice:
+    voice = Voice.of(click.get_current_context())
+    if as_json and voice.events:
+        raise click.UsageError("--events and --json exclude each other")
+    if voice.quiet and voice.verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+    return voice
+
+
+def _print_error(error: Exception, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(error_document(error)), file=sys.stderr)
+    else:
+        say(f"{bad('Error:')} {error}", err=True)
+        print_diff(getattr(error, "differences", ()))
+        print_hint(error)
 
 
 def timeouts(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,32 +141,27 @@ def staging(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_diff(differences: Iterable[Difference | str]) -> None:
-    """Show on stderr in what schemas differ, in colour on a terminal."""
-    colours = (
-        {"-": "red", "+": "green"} if sys.stderr.isatty() and not os.getenv("NO_COLOR") else {}
-    )
+    """Show on stderr in what schemas differ."""
+    tones = {"-": bad, "+": good}
     for difference in differences:
         if isinstance(difference, str):  # a reason, which the sentence has told
             continue
-        print(f"  {printable(str(difference))}", file=sys.stderr)
+        say(f"  {printable(str(difference))}", err=True)
         for line in difference.diff:
-            shown = click.style(printable(line), fg=colours.get(line[:1]))
-            print(f"    {shown if colours else printable(line)}", file=sys.stderr)
+            say(f"    {tones.get(line[:1], str)(printable(line))}", err=True)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """Print the one document that `--json` asks for."""
-    print(json.dumps(document, indent=2))
+    """Print the one document that `--json` asks for, or the last line that `--events` does."""
+    if Voice.of(click.get_current_context()).events:
+        print_line("result", document)
+    else:
+        print(json.dumps(document, indent=2))
 
 
 def step_list(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Return steps as JSON has them."""
     return [{"version": step.version, "description": step.description} for step in steps]
-
-
-def utc(seconds: float) -> str:
-    """Return a moment as JSON has it: UTC in ISO 8601."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncclick as click
 
 from wave_async.cli.command import command, print_json
 from wave_async.cli.group import Options
+from wave_async.cli.voice import remark, say
 from wave_async.errors import ConfigError, InvalidFiles, printable
 from wave_async.model.catalogue import Catalogue
 from wave_async.model.lock import Lock, LockChange, lock_of
@@ -34,7 +35,7 @@ async def new(options: Options, *, as_json: bool, description: str, from_databas
         print_json({"written": [str(path) for path in written]})
     else:
         for path in written:
-            print(printable(str(path), longest=4000))
+            say(printable(str(path), longest=4000))
 
 
 @command
@@ -50,10 +51,11 @@ async def lock(options: Options, *, as_json: bool, check: bool) -> None:
         told = {"lock": str(path), "migrations": len(now.migrations)}
         print_json({**told, "changes": list(map(str, changes))})
         return
+    tell = say if check else remark
     for change in changes:
-        print(f"  {change}")
+        tell(f"  {change}")
     done = "as in" if check else "locked in"
-    print(f"{len(now.migrations)} migration(s) {done} {printable(str(path), longest=4000)}")
+    tell(f"{len(now.migrations)} migration(s) {done} {printable(str(path), longest=4000)}")
 
 
 def _require(path: Path, now: Lock) -> tuple[LockChange, ...]:

@@ -11,6 +11,8 @@ import asyncclick as click
 
 from wave_async.cli.command import command, out_of_order, print_json, staging, step_list
 from wave_async.cli.group import Options
+from wave_async.cli.terminal import watching
+from wave_async.cli.voice import bad, good, marked, say, waiting
 from wave_async.errors import RehearsalFailed, printable
 from wave_async.runner import MigrationRunner
 
@@ -51,9 +53,9 @@ async def show_plan(
     if as_json:
         print_json(_preview_document(found))
     elif not found:
-        print("Nothing to do")
+        say("Nothing to do")
     else:
-        print("\n".join(_preview_lines(found, sql=sql)))
+        say("\n".join(_preview_lines(found, sql=sql)))
 
 
 def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
@@ -62,7 +64,7 @@ def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
     for effect in preview.effects:
         yield str(effect.step)
         touches = f", touches {', '.join(map(printable, effect.touches))}" if effect.touches else ""
-        back = "" if effect.reversible else ", cannot be rolled back"
+        back = "" if effect.reversible else f", {waiting('cannot be rolled back')}"
         yield f"  {effect.statements} statement(s){touches}{back}"
         yield from loss_lines([effect])
         if sql:
@@ -73,9 +75,9 @@ def _preview_lines(preview: Preview, *, sql: bool) -> Iterable[str]:
 def loss_lines(effects: Iterable[Effect]) -> Iterable[str]:
     """Tell what would be destroyed, a line each."""
     for effect in effects:
-        yield from (f"  {loss}" for loss in effect.losses)
+        yield from (bad(f"  {loss}") for loss in effect.losses)
         if effect.unknown:
-            yield f"  what it destroys is not known: {printable(effect.unknown)}"
+            yield waiting(f"  what it destroys is not known: {printable(effect.unknown)}")
 
 
 def _preview_document(preview: Preview) -> dict[str, Any]:
@@ -118,11 +120,12 @@ async def rehearse(
         raise click.UsageError("--down needs a TARGET_VERSION")
     async with options.runner(allow_out_of_order=allow_out_of_order) as runner:
         act: Any = runner.rehearse_down if down else runner.rehearse_up
-        found: Rehearsal = await act(target_version, schema_only=schema_only, directory=tmp)
+        with watching(runner, "Rehearsing", as_json=as_json):
+            found: Rehearsal = await act(target_version, schema_only=schema_only, directory=tmp)
     if as_json:
         print_json(_rehearsal_document(found))
     else:
-        print("\n".join(_rehearsal_lines(found)))
+        say("\n".join(_rehearsal_lines(found)))
     return 0 if found.ok else 1
 
 
@@ -147,13 +150,13 @@ def _rehearsal_lines(found: Rehearsal) -> Iterable[str]:
         yield f"  rows of {printable(row.table)}: {before} -> {after}"
     for problem in (found.violations, *found.damage, found.failure):
         if problem:
-            yield f"Problem: {printable(problem, 4000)}"
+            yield bad(f"Problem: {printable(problem, 4000)}")
     if found.steps and found.back is None and not found.failure:
-        yield "It cannot be taken back: there is no way back"
+        yield waiting("It cannot be taken back: there is no way back")
     elif found.back:
-        yield "Going back does not restore the schema:"
+        yield waiting("Going back does not restore the schema:")
         yield from (f"  {printable(str(difference))}" for difference in found.back)
-    yield "Rehearsal passed" if found.ok else "Rehearsal failed"
+    yield good("Rehearsal passed") if found.ok else bad("Rehearsal failed")
 
 
 def _change(difference: Difference) -> str:
@@ -187,9 +190,11 @@ def _rehearsal_document(found: Rehearsal) -> dict[str, Any]:
 async def verify(options: Options, *, as_json: bool, thorough: bool) -> int:
     """Try every migration in memory: up, down, up again, and interrupted."""
     async with options.runner() as runner:
-        found = await runner.verify(thorough=thorough)
+        with watching(runner, "Verifying", as_json=as_json):
+            found = await runner.verify(thorough=thorough)
     if as_json:
         print_json({"ok": found.ok, "interrupts": found.interrupts, **asdict(found)})
     else:
-        print("\n".join(found.lines()))
+        *lines, verdict = map(marked, found.lines())
+        say("\n".join([*lines, (good if found.ok else bad)(verdict)]))
     return 0 if found.ok else 1

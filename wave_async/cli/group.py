@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import asyncclick as click
 
+from wave_async.cli.voice import voiced
 from wave_async.config import MigrationConfig
 from wave_async.definitions import MIGRATIONS
 from wave_async.errors import ConfigError
@@ -68,10 +69,30 @@ class Options:
         return MIGRATIONS
 
 
+def _completed_by(name: str) -> Callable[..., Any]:
+    """Return what completes a word, by a function that is imported when a shell asks."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> Any:
+        return getattr(import_module(f"{__package__}.completion"), name)(incomplete)
+
+    return complete
+
+
 @click.group()
 @click.version_option(package_name="wave-async", message="%(prog)s %(version)s")
 def cli() -> None:
     """Migrations for SQLite."""
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what SHELL has to read to complete commands.
+
+    For example, in ~/.bashrc: eval "$(wave completion bash)"; in ~/.zshrc, after compinit:
+    eval "$(wave completion zsh)"; in ~/.config/fish/config.fish: wave completion fish | source
+    """
+    print(import_module(f"{__package__}.completion").script(cli, shell))
 
 
 class _Commands(click.Group):
@@ -97,6 +118,7 @@ class _Commands(click.Group):
     metavar="PATH",
     envvar="WAVE_DATABASE",
     show_envvar=True,
+    shell_complete=_completed_by("files"),
     help=f"The database; {DATABASE} if not given.",
 )
 @click.option(
@@ -104,10 +126,17 @@ class _Commands(click.Group):
     metavar="SOURCE",
     envvar="WAVE_MIGRATIONS",
     show_envvar=True,
+    shell_complete=_completed_by("files"),
     help="Where the migrations are: a folder, a .py file with MIGRATIONS, package:NAME or "
     "module:attribute; Wave's own if not given.",
 )
-@click.option("--format", metavar="NAME", help="The format of a folder, if not to be found out.")
+@click.option(
+    "--format",
+    metavar="NAME",
+    shell_complete=_completed_by("formats"),
+    help="The format of a folder, if not to be found out.",
+)
+@voiced
 @click.pass_context
 def migrate(context: click.Context, /, **said: str | None) -> None:
     """Look at the version of a database, and change it.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-import asyncclick as click
-
+from wave_async.cli.voice import faint, say
 from wave_async.errors import WaveError
 
 ERRORS_PAGE = "docs/errors.md"
@@ -18,5 +16,4 @@ def print_hint(error: BaseException) -> None:
     if not isinstance(error, WaveError) or not sys.stderr.isatty():
         return
     told = error.__cause__ if isinstance(error.__cause__, WaveError) else error
-    hint = f"see {ERRORS_PAGE}#{type(told).__name__.lower()}"
-    print(hint if os.getenv("NO_COLOR") else click.style(hint, dim=True), file=sys.stderr)
+    say(faint(f"see {ERRORS_PAGE}#{type(told).__name__.lower()}"), err=True)

@@ -15,9 +15,11 @@ from wave_async.cli.command import (
     snapshot_document,
     snapshot_policy,
     taken,
-    utc,
 )
 from wave_async.cli.group import Options
+from wave_async.cli.stream import utc
+from wave_async.cli.voice import bad, good, marked, say, waiting
+from wave_async.database.log import DONE
 from wave_async.errors import local_time, megabytes, printable
 from wave_async.model.migration import LogEntry
 from wave_async.model.plan import MigrationStatus, State, Status
@@ -37,7 +39,7 @@ async def status(options: Options, *, as_json: bool, check: bool) -> int:
     if as_json:
         print_json(_status_document(runner.database, found))
     else:
-        print("\n".join(_status_lines(found)))
+        say("\n".join(_status_lines(found)))
     return PENDING_FOUND if check and found.due else 0
 
 
@@ -49,20 +51,20 @@ def _status_lines(status: Status) -> Iterable[str]:
     yield from map(_status_line, status.migrations)
     yield ""
     if any(m.state is State.UNKNOWN for m in status.migrations):
-        yield "This code does not know every applied migration"
+        yield bad("This code does not know every applied migration")
     if status.pending:
         held = len(status.pending) - len(status.due)
         limit = f" ({held} above WAVE_MAX_MIGRATION_VERSION={status.limit})" if held else ""
-        yield f"{len(status.pending)} pending migration(s){limit}"
+        yield waiting(f"{len(status.pending)} pending migration(s){limit}")
     else:
-        yield "Database is up to date"
+        yield good("Database is up to date")
 
 
 def _status_line(migration: MigrationStatus) -> str:
     applied = migration.applied_at
     when = "" if applied is None else f" (applied {local_time(applied)})"
     about = f"{migration.version}: {printable(migration.description)}"
-    return f"{_MARKS[migration.state]} {about}{when}"
+    return marked(f"{_MARKS[migration.state]} {about}{when}")
 
 
 def _status_document(database: str, status: Status) -> dict[str, Any]:
@@ -99,13 +101,16 @@ async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
         )
         return
     if not found:
-        print("Migration integrity check skipped (WAVE_SKIP_MIGRATION_VALIDATION is true)")
+        why = "(WAVE_SKIP_MIGRATION_VALIDATION is true)"
+        say(waiting(f"Migration integrity check skipped {why}"))
         return
-    print("Migration integrity check passed")
+    say(good("Migration integrity check passed"))
     for difference in found.foreign:
-        print(f"Not made by a migration: {difference.type} {printable(difference.name)}")
+        about = f"{difference.type} {printable(difference.name)}"
+        say(waiting(f"Not made by a migration: {about}"))
     if found.unproven is not None:
-        print(f"Schema not compared: migration {found.unproven} cannot be replayed without rows")
+        why = f"migration {found.unproven} cannot be replayed without rows"
+        say(waiting(f"Schema not compared: {why}"))
 
 
 @command
@@ -120,7 +125,8 @@ async def log(options: Options, *, as_json: bool) -> None:
         who = f"{entry.tool}, {entry.host}, process {entry.pid}"
         what = entry.action if entry.version is None else f"{entry.action} {entry.version}"
         about = f"{what}: {entry.outcome} in {entry.duration:.3f} s ({who})"
-        print(f"{local_time(int(entry.started_at))} {printable(about)}")
+        tone = str if entry.outcome == DONE else bad
+        say(f"{local_time(int(entry.started_at))} {tone(printable(about))}")
 
 
 def _log_document(entry: LogEntry) -> dict[str, Any]:
@@ -137,6 +143,6 @@ async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None
         print_json({"snapshots": list(map(snapshot_document, found))})
     for snapshot in found if not as_json else ():
         about = f"version {snapshot.version}, {taken(snapshot)}, {megabytes(snapshot.size)}"
-        print(f"{printable(snapshot.name)}  ({about})")
+        say(f"{printable(snapshot.name)}  ({about})")
     if not found and not as_json:
-        print("No snapshots")
+        say("No snapshots")

@@ -4,33 +4,122 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
+import asyncclick as click
+
+from wave_async.cli.stream import print_event
+from wave_async.cli.voice import Voice, bad, faint, remark, waiting
 from wave_async.errors import ConfirmationRequired, printable
-from wave_async.model.events import Event, SnapshotTaken, StepStarted, WaitingForLock
+from wave_async.model.events import (
+    Event,
+    RunEnded,
+    SnapshotTaken,
+    StatementStarted,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+    WaitingForLock,
+)
+
+if TYPE_CHECKING:
+    from wave_async.cli.progress import Progress
+    from wave_async.runner import MigrationRunner
+
+
+class Teller:
+    """Tells the events of a run as they come: in lines, or as lines of JSON.
+
+    With `--verbose` it wants to hear of all `statements`. What printing raises is kept in `failure`
+    until the run has ended.
+    """
+
+    def __init__(self, voice: Voice, *, as_json: bool) -> None:
+        self.failure: OSError | None = None
+        self.statements = voice.verbose
+        self._voice = voice
+        self._as_json = as_json
+        self._progress: Progress | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Tell an event."""
+        try:
+            if self._voice.events:
+                print_event(event)
+            else:
+                self._show(event)
+        except OSError as error:
+            self.failure = self.failure or error
+
+    @contextmanager
+    def watching(self, runner: MigrationRunner, about: str) -> Iterator[None]:
+        """Show on a terminal how far a runner has come, and what it is about until it says so."""
+        if self._voice.verbose:
+            remark(faint(f"Database: {printable(runner.database)}"), err=True)
+        if self._as_json or self._voice.quiet or not _can_draw():
+            yield
+            return
+        from wave_async.cli.progress import Progress  # noqa: PLC0415 - for a terminal alone
+
+        self._progress = Progress(sys.stderr, about, lambda: runner.running_statement)
+        self._progress.start()
+        try:
+            yield
+        finally:
+            self._progress.stop()
+            self._progress = None
+
+    def _show(self, event: Event) -> None:
+        if self._progress is not None:
+            self._progress.hear(event)
+        if line := self._line(event):
+            if self._progress is not None:
+                self._progress.erase()
+            remark(line, err=not isinstance(event, StepStarted))
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case StepStarted(step) if not self._as_json and self.failure is None:
+                return str(step)
+            case SnapshotTaken(path):
+                return f"Snapshot taken: {printable(path)}"
+            case WaitingForLock(seconds):
+                return waiting(f"Waiting for another process ({seconds:g} s)")
+        return self._detail(event) if self._voice.verbose else None
+
+    def _detail(self, event: Event) -> str | None:
+        match event:
+            case StatementStarted(number, line, sql):
+                text = " ".join(printable(sql.replace("\n", " "), 4000).split())
+                return faint(f"  statement {number}, line {line}: {text}")
+            case StepFinished(_, seconds):
+                return faint(f"  done in {seconds:.3f} s")
+            case StepFailed(_, seconds):
+                return bad(f"  failed after {seconds:.3f} s")
+            case RunEnded(_, done, seconds):
+                return faint(f"{len(done)} migration(s) in {seconds:.3f} s")
+        return None
+
+
+def watching(runner: MigrationRunner, about: str, *, as_json: bool) -> AbstractContextManager[None]:
+    """Show on a terminal that something goes on which tells no events."""
+    voice = Voice.of(click.get_current_context())
+    return Teller(voice, as_json=as_json).watching(runner, about)
+
+
+def _can_draw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 @asynccontextmanager
-async def telling(*, as_json: bool) -> AsyncIterator[Callable[[Event], None]]:
+async def telling(*, as_json: bool) -> AsyncIterator[Teller]:
     """Print events as they come; what printing raises is raised when the run has ended."""
-    failures: list[OSError] = []
-
-    def tell(event: Event) -> None:
-        try:
-            match event:
-                case StepStarted(step) if not as_json and not failures:
-                    print(step, flush=True)
-                case SnapshotTaken(path):
-                    print(f"Snapshot taken: {printable(path)}", file=sys.stderr)
-                case WaitingForLock(seconds):
-                    print(f"Waiting for another process ({seconds:g} s)", file=sys.stderr)
-        except OSError as error:
-            failures.append(error)
-
-    yield tell
-    if failures:
-        raise failures[0]
+    teller = Teller(Voice.of(click.get_current_context()), as_json=as_json)
+    yield teller
+    if teller.failure is not None:
+        raise teller.failure
 
 
 async def confirmed(*, as_json: bool, what: str = "a rollback may lose data") -> bool:

@@ -24,8 +24,14 @@ from wave_async.database import files
 from wave_async.database.driver import EngineConnection, is_busy, refuse_unrun
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
-from wave_async.database.session import Hop, T
-from wave_async.database.waiting import on_a_thread, reporter, to_answer, to_its_end
+from wave_async.database.session import Hop, Part, T
+from wave_async.database.waiting import (
+    on_a_thread,
+    part_reporter,
+    reporter,
+    to_answer,
+    to_its_end,
+)
 from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
@@ -96,6 +102,7 @@ class SingleConnectionPool:
         self._in_wal = False
         self.generation = 0
         """How many connections were opened: what one says of changes means nothing for another."""
+        self._running: Hop[Any] | None = None
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
 
@@ -160,6 +167,11 @@ class SingleConnectionPool:
         await to_its_end(connection.executescript(hop.run), interrupt)
         return hop.outcome()
 
+    @property
+    def running_part(self) -> Part | None:
+        """The statement or function of a migration that runs now; asking costs the run nothing."""
+        return None if self._running is None else self._running.part
+
     async def run(
         self,
         program: Callable[[], Program[T]],
@@ -167,6 +179,7 @@ class SingleConnectionPool:
         judge: Callable[[], Program[object]] | None = None,
         on_event: Callable[[Event], None] | None = None,
         events: Any = Event,
+        statements: bool = False,
         patience: float = LOCK_TIMEOUT,
         statement_timeout: float = inf,
     ) -> T | None:
@@ -174,9 +187,9 @@ class SingleConnectionPool:
 
         A busy database is waited for `patience` seconds; a statement under the guard that takes
         longer than `statement_timeout` seconds is ended. `on_event` hears those of `events`, a type
-        or several. Where the pool is not open yet, `judge` looks at the database first, as a
-        question: what it refuses is never opened for writing, and where it answers None there is
-        nothing to do: None.
+        or several, with `statements` each `StatementStarted`, too. Where the pool is not open yet,
+        `judge` looks at the database first, as a question: what it refuses is never opened for
+        writing, and where it answers None there is nothing to do: None.
         Cancelled, the program is interrupted and awaited until it has cleaned up; one that had won
         by then stays done.
         """
@@ -187,7 +200,9 @@ class SingleConnectionPool:
                         return None
             connection = await self._opened(patience)
             report = reporter(on_event, events)
-            return await self._hop(connection, program, patience, report, statement_timeout)
+            return await self._hop(
+                connection, program, patience, report, statement_timeout, statements=statements
+            )
 
     async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
         """Answer a question: on the open connection, or on a short read-only one.
@@ -217,9 +232,17 @@ class SingleConnectionPool:
         patience: float = LOCK_TIMEOUT,
         report: Callable[[Event], None] | None = None,
         statement_timeout: float = inf,
+        *,
+        statements: bool = False,
     ) -> T:
-        hop = Hop(program, report or reporter(None), patience, statement_timeout)
-        await to_answer(hop, partial(_run_on, connection, hop), connection)
+        report = report or reporter(None)
+        on_part = part_reporter(report) if statements else None
+        hop = Hop(program, report, patience, statement_timeout, on_part)
+        self._running = hop
+        try:
+            await to_answer(hop, partial(_run_on, connection, hop), connection)
+        finally:
+            self._running = None
         if _is_closed(connection):
             with suppress(ValueError):  # its thread has ended as well
                 await to_its_end(connection.close())

@@ -60,6 +60,7 @@ def check(path: str) -> bool:
             "and using two of them damages the database",
             path,
             about.st_nlink,
+            extra={"database": path, "version": None},
         )
     return True
 

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from wave_async.model.events import Event
+from wave_async.model.script import Statement
+from wave_async.model.work import Function
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Execute:
-    """Run one statement to its end; answers whether a transaction is open afterwards."""
+    """Run one statement to its end; answers whether a transaction is open afterwards.
+
+    `part` is the statement of a migration that it is, for who asks how far a run has come.
+    """
 
     sql: str
     parameters: tuple[Any, ...] = ()
+    part: Statement | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Call:
 
     function: Callable[[Any], Any]
     awaits: bool = False
+    part: Function | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ from wave_async.database.requests import (
 )
 from wave_async.errors import StatementTimeout, TransactionEnded
 from wave_async.model.events import Event, WaitingForLock
+from wave_async.model.script import Statement
+from wave_async.model.work import Function
 
 T = TypeVar("T")
 
@@ -59,8 +61,15 @@ _FIRST_PAUSES = (0.001, 0.002, 0.005)
 _CLEANUP_TRIES = 1000
 
 
+Part = Statement | Function
+"""What a migration's work consists of."""
+
+
 class Hop(Generic[T]):
     """One run of a program on a connection's thread; waits `patience` seconds where it is busy.
+
+    `part` is what of a migration runs now: any thread may look at it, which costs the run nothing.
+    `on_part` is called on the connection's thread with each.
 
     `run` never raises: a job that raised StopIteration would hang its awaiter. It returns when the
     program has `finished`, or before that, with `awaited` set to a function that has to be awaited
@@ -75,7 +84,10 @@ class Hop(Generic[T]):
         report: Callable[[Event], None],
         patience: float,
         statement_timeout: float = inf,
+        on_part: Callable[[Part], None] | None = None,
     ) -> None:
+        self.part: Part | None = None
+        self._on_part = on_part
         self.started = False
         self.finished = False
         self.awaited: Callable[[Any], Any] | None = None
@@ -203,6 +215,7 @@ class Hop(Generic[T]):
                 self._value = stop.value
                 return None
             if isinstance(request, Call) and request.awaits and not self._cancelled:
+                self._enter(request.part)
                 return request.function
             job = partial(self._serve[type(request)], request)
 
@@ -218,7 +231,14 @@ class Hop(Generic[T]):
             return self._guard.refusal
         return error
 
+    def _enter(self, part: Part | None) -> None:
+        self.part = part
+        if part is not None and self._on_part is not None:
+            self._on_part(part)
+
     def _execute(self, request: Execute) -> bool:
+        if request.part is not None:
+            self._enter(request.part)
         self._patiently(request.sql, request.parameters, self._patience, keep=0)
         return self._connection.in_transaction
 
@@ -234,6 +254,7 @@ class Hop(Generic[T]):
 
     def _call(self, request: Call) -> bool:
         self._raise_if_cancelled()
+        self._enter(request.part)
         try:
             returned = request.function(self._connection)
         finally:
@@ -326,6 +347,7 @@ class Hop(Generic[T]):
         if self._legacy is None:
             ((self._legacy,),) = self._patiently("PRAGMA legacy_alter_table", (), self._patience)
         self._guard, self._look, self._ended = guard.Guard(), request.look, False
+        self.part = None
         self._connection.stand_in(self._guard, self._oversee)
         if self._statement_timeout < inf:
             self._connection.watch(self._is_overdue)

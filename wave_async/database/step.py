@@ -88,7 +88,7 @@ def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[Non
     ours: `StatementRefused`, `CascadeRefused`, `KeysViolated`, `TransactionEnded`.
     """
     failed, keys_on = blame(entry, direction), entry.keys_on(direction)
-    yield Report(StepStarted(entry.step(direction)))
+    yield Report(_started(entry, direction))
     before = None if keys_on else (yield from keys.violations())
     if not tracked:
         yield from _own(Execute(history.CREATE), failed)
@@ -105,7 +105,7 @@ def outside(entry: Entry, direction: Direction) -> Program[None]:
 
     Interrupted between the two it runs again: at least once. Unguarded: VACUUM attaches a database.
     """
-    yield Report(StepStarted(entry.step(direction)))
+    yield Report(_started(entry, direction))
     try:
         for statement in entry.work(direction).steps:
             yield from _run_step(statement, blame(entry, direction), _look_away, transaction=False)
@@ -130,11 +130,13 @@ def record(
     yield from log.append(Action(direction.value), entry.version, entry.checksum, started)
 
 
-def commit(entries: Sequence[Entry], direction: Direction) -> Program[None]:
-    """Commit migrations with their records."""
+def commit(
+    entries: Sequence[Entry], direction: Direction, seconds: Sequence[float]
+) -> Program[None]:
+    """Commit migrations with their records; each has taken so many seconds."""
     yield from _own(Execute("COMMIT"), blame(entries[-1], direction))
-    for entry in entries:
-        yield Report(StepFinished(entry.step(direction)))
+    for entry, took in zip(entries, seconds, strict=True):
+        yield Report(StepFinished(entry.step(direction), took))
 
 
 def run(entry: Entry, direction: Direction) -> Program[Asked]:
@@ -174,14 +176,19 @@ def _run_step(
 ) -> Program[None]:
     try:
         if isinstance(step, Function):
-            still_open = yield Call(step.call, step.awaits)
+            still_open = yield Call(step.call, step.awaits, step)
         else:
             yield from look(step.sql)
-            still_open = yield Execute(step.sql)
+            still_open = yield Execute(step.sql, part=step)
         if transaction and not still_open:
             raise TransactionEnded
     except Exception as error:
         raise failed(step.number, step.line, step.first_line, _reason(error)) from error
+
+
+def _started(entry: Entry, direction: Direction) -> StepStarted:
+    steps = entry.work(direction).steps
+    return StepStarted(entry.step(direction), steps[-1].number if steps else 0)
 
 
 def _look_at_cascades(sql: str) -> Program[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 from copy import copy
 from threading import Thread
 from typing import Any, TypeVar
@@ -15,8 +16,9 @@ from typing import Any, TypeVar
 import anyio
 
 from wave_async.database.driver import refuse_unrun
-from wave_async.database.session import POLL, Hop
-from wave_async.model.events import Event
+from wave_async.database.session import POLL, Hop, Part
+from wave_async.model.events import Event, StatementStarted
+from wave_async.model.work import Function
 
 T = TypeVar("T")
 
@@ -26,18 +28,29 @@ def reporter(
 ) -> Callable[[Event], None]:
     """Return what a thread may call to tell an event on the loop; a closed loop hears nothing.
 
-    Only `events` are told: each wakes the loop, which then wants the interpreter's lock.
+    Only `events` are told: each wakes the loop, which then wants the interpreter's lock. They are
+    told in the context of who asks for the reporter.
     """
     if on_event is None:
         return lambda _: None
-    loop = asyncio.get_running_loop()
+    loop, context = asyncio.get_running_loop(), copy_context()
 
     def report(event: Event) -> None:
         if isinstance(event, events):
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(on_event, event)
+                loop.call_soon_threadsafe(on_event, event, context=context)
 
     return report
+
+
+def part_reporter(report: Callable[[Event], None]) -> Callable[[Part], None]:
+    """Return what tells the parts of migrations as events."""
+
+    def tell(part: Part) -> None:
+        text = part.first_line if isinstance(part, Function) else part.sql
+        report(StatementStarted(part.number, part.line, text))
+
+    return tell
 
 
 async def on_a_thread(job: Callable[[], None]) -> None:

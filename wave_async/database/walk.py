@@ -10,14 +10,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
-from time import time
+from time import monotonic, time
 
 from wave_async.database import guard, history, keys, step
 from wave_async.database.history import History
 from wave_async.database.log import OFF, Log
-from wave_async.database.requests import Execute, Program, Query, Rollback, T
+from wave_async.database.requests import Execute, Program, Query, Report, Rollback, T
 from wave_async.errors import MigrationFailed, NotAtomic, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
+from wave_async.model.events import RunEnded, RunStarted, StepFailed
 from wave_async.model.migration import Action, Direction, Migration, Step
 from wave_async.model.script import Script
 
@@ -60,6 +61,8 @@ class Walk:
         self._tracked = False
         self._left: deque[Entry] = deque()
         self._done: list[Step] = []
+        self._since: float | None = None
+        self._begun: tuple[Entry, float] | None = None
 
     def program(self) -> Program[tuple[Step, ...]]:
         """Run every step; answers those that this run has done.
@@ -69,12 +72,30 @@ class Walk:
         try:
             yield from self._look()
             while batch := self._next():
+                yield from self._tell_start()
                 on = _keys_on(batch, self.direction)
                 yield from keys.enforced(partial(self._run_all, keys_on=on), on=on)
-        except WaveError as error:
-            error.done = tuple(s.version for s in self._done)
+        except BaseException as error:
+            if isinstance(error, WaveError):
+                error.done = tuple(s.version for s in self._done)
+            yield from self._tell_end(error)
             raise
+        yield from self._tell_end()
         return tuple(self._done)
+
+    def _tell_start(self) -> Program[None]:
+        if self._since is None:
+            self._since = monotonic()
+            yield Report(RunStarted(self.direction, len(self._left)))
+
+    def _tell_end(self, error: BaseException | None = None) -> Program[None]:
+        now = monotonic()
+        if error is not None and self._begun is not None:
+            entry, since = self._begun
+            yield Report(StepFailed(entry.step(self.direction), now - since, error))
+        if self._since is not None:
+            done = tuple(self._done)
+            yield Report(RunEnded(self.direction, done, now - self._since, error))
 
     @property
     def left(self) -> tuple[Migration, ...]:
@@ -101,27 +122,29 @@ class Walk:
 
     def _run(self, batch: tuple[Entry, ...]) -> Program[None]:
         """Run one transaction, unless there is something else to do by then."""
-        direction, started = self.direction, time()
+        direction, started, since = self.direction, time(), 0.0
 
         def look() -> Program[tuple[Entry, ...] | None]:
             yield from self._look()
             return batch if self._next() == batch else None
 
         def write(_: object) -> Program[None]:
-            nonlocal started
-            tracked = self._tracked
+            nonlocal started, since
+            tracked, took = self._tracked, []
             for entry in batch:
                 if entry.migration.transaction:
-                    yield from self._begin()
+                    since = yield from self._begin(entry)
                     started = time()  # now that the lock is held
                     yield from step.migrate(entry, direction, tracked=tracked)
                     tracked = True
                 yield from step.record(entry, direction, self._log, started, tracked=tracked)
-            yield from step.commit(batch, direction)
+                took.append(monotonic() - since)
+            yield from step.commit(batch, direction, took)
+            self._begun = None
 
         try:
             if not batch[0].migration.transaction:
-                yield from self._begin()
+                since = yield from self._begin(batch[0])
                 self.changed = True
                 yield from step.outside(batch[0], direction)
             if (yield from step.write(look, write, self._patience, found=batch)):
@@ -132,10 +155,14 @@ class Walk:
             yield from self._log.append_failure(Action(direction.value), version, started, error)
             raise
 
-    def _begin(self) -> Program[None]:
+    def _begin(self, entry: Entry) -> Program[float]:
+        """Run what comes before the first step; answers when this one began."""
         before, self.before_first = self.before_first, None
         if before is not None:
             yield from before()
+        since = monotonic()
+        self._begun = entry, since
+        return since
 
 
 def _keys_on(batch: Sequence[Entry], direction: Direction) -> bool:

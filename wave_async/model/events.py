@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from wave_async.model.migration import Step
+from wave_async.model.migration import Direction, Step
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """There is something to do: `count` steps, as of now; somebody else may do some of them."""
+
+    direction: Direction
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """The lock is held and the first statement of `step` comes next."""
+    """The lock is held and the first of the `statements` of `step` comes next."""
 
     step: Step
+    statements: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementStarted:
+    """A statement, or a function, of the started step runs now; both numbers count from 1.
+
+    Told only where it was asked for: each one interrupts the event loop.
+    """
+
+    number: int
+    line: int
+    sql: str
 
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """`step` and its record are committed."""
+    """`step` and its record are committed; its own work took `seconds`."""
 
     step: Step
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """`step` was rolled back because of `error`, which is a `CancelledError` if it was cancelled.
+
+    Of an atomic run it is the last step that had started; those before it are rolled back with it.
+    """
+
+    step: Step
+    seconds: float
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """A run that has started is over: `done` is what it did for good, `error` what ended it."""
+
+    direction: Direction
+    done: tuple[Step, ...]
+    seconds: float = field(default=0.0, compare=False)
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +79,13 @@ class SnapshotTaken:
     path: str
 
 
-Event = StepStarted | StepFinished | WaitingForLock | SnapshotTaken
+Event = (
+    RunStarted
+    | StepStarted
+    | StatementStarted
+    | StepFinished
+    | StepFailed
+    | RunEnded
+    | WaitingForLock
+    | SnapshotTaken
+)
