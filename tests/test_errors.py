@@ -35,16 +35,19 @@ from wave_async.errors import (
     LockMismatch,
     MigrationFailed,
     MigrationsDisabled,
+    MissingExtra,
     NeedsRecovery,
     NewerDatabase,
     NoSpace,
     NotAtomic,
     NotProven,
+    NotReplayed,
     OutOfOrder,
     PlanChanged,
     PoolDeadlock,
     RebuildRefused,
     RehearsalFailed,
+    ReportNotWritten,
     SchemaDrifted,
     SnapshotFailed,
     SnapshotNotFound,
@@ -343,6 +346,18 @@ SENTENCES: list[tuple[WaveError, str]] = [
             "this task already holds the pool's connection (pool.acquire()) and would wait for "
             "itself; leave the block first"
         ),
+    ),
+    (
+        MissingExtra("report", "No module named 'jinja2'"),
+        "No module named 'jinja2'; install the extra: pip install \"wave-async[report]\"",
+    ),
+    (
+        NotReplayed(5, 3),
+        "the schema at version 5 is not known: migration 3 cannot be replayed without rows",
+    ),
+    (
+        ReportNotWritten("/x/out.html", "permission denied"),
+        "the report cannot be written to '/x/out.html': permission denied",
     ),
 ]
 

@@ -41,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "manager": BELOW_MANAGER,
     "runner": BELOW_MANAGER | {"config", "definitions", "manager"},
     "startup": BELOW_MANAGER | {"config", "definitions", "manager"},
-    "cli": BELOW_CLI,
     "integrations": BELOW_CLI,
+    "cli": BELOW_CLI | {"integrations"},
     "": BELOW_CLI,
     "__main__": {"cli"},
 }

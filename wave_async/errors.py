@@ -3,6 +3,7 @@
 WaveError
 ├── ConfigError               a variable holds something that it cannot mean
 ├── MigrationsDisabled        up or down while WAVE_MIGRATION_ENABLED is false
+├── MissingExtra              a library is not installed that an extra brings
 ├── DefinitionError           the list of migrations cannot be right
 │   ├── InvalidMigration      one migration is malformed
 │   ├── InvalidScript         a script cannot be read as SQL
@@ -31,6 +32,8 @@ WaveError
 │   ├── SnapshotNotFound      there is no snapshot, or none of that name
 │   ├── ConfirmationRequired  what is asked before it is done, and nobody confirmed
 │   ├── NotAtomic             an all-or-nothing run that cannot be one transaction
+│   ├── NotReplayed           a schema that cannot be drawn without rows
+│   ├── ReportNotWritten      a report that cannot be written where it should
 │   └── RehearsalFailed       a rehearsal on a copy went wrong
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
@@ -148,6 +151,16 @@ class MigrationsDisabled(WaveError):
 
     def sentence(self) -> str:
         return "migrations are switched off: WAVE_MIGRATION_ENABLED is false; set it to true"
+
+
+class MissingExtra(WaveError):
+    """Raised when a library is not installed, or broken, that an extra of this package brings."""
+
+    extra: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f'{self.problem}; install the extra: pip install "wave-async[{self.extra}]"'
 
 
 class DefinitionError(WaveError):
@@ -478,6 +491,29 @@ class NotAtomic(PlanError):
             f"migration {self.version} cannot be in one transaction with the others: "
             f"{self.problem}; migrate up to it without --atomic"
         )
+
+
+class NotReplayed(PlanError):
+    """Raised when the schema at a version is asked for that no replay in memory makes."""
+
+    version: int
+    unproven: int
+
+    def sentence(self) -> str:
+        return (
+            f"the schema at version {self.version} is not known: migration {self.unproven} cannot "
+            "be replayed without rows"
+        )
+
+
+class ReportNotWritten(PlanError):
+    """Raised when a report cannot be written where it should; what was there stays."""
+
+    path: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the report cannot be written to {quoted(self.path)}: {self.problem}"
 
 
 class RehearsalFailed(PlanError):

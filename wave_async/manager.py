@@ -469,6 +469,20 @@ class MigrationManager:
         found = await self._asked(partial(safety.effects.counted, found or ()))
         return safety.effects.Preview(found, planned.adopted)
 
+    @property
+    def migrations(self) -> tuple[Migration, ...]:
+        """The migrations that it knows, by version."""
+        return tuple(entry.migration for entry in self._catalogue().entries.values())
+
+    async def schemas(self) -> dict[int, Schema]:
+        """Return the schema after each migration, by version: they are replayed in memory.
+
+        The database is not opened. It ends before a migration that cannot be replayed without rows.
+        """
+        entries = tuple((await self._proven()).entries.values())
+        async with self._scratch() as run:
+            return dict((await safety.proof.replayed(run, entries)).versions)
+
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first; empty where there is no log."""
         return await self._asked(log.read)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wave_async.model.effects import Preview
     from wave_async.model.foreign import Import
     from wave_async.model.rehearsal import Rehearsal, RowChange
+    from wave_async.model.schema import Schema
     from wave_async.safety.policy import SnapshotPolicy
     from wave_async.safety.snapshots import Snapshot, Undone
     from wave_async.safety.verify import Verification
@@ -96,6 +97,15 @@ class MigrationRunner:
     async def status(self) -> Status:
         """Return where every migration stands."""
         return await self._manager.status()
+
+    @property
+    def migrations(self) -> tuple[Migration, ...]:
+        """The migrations that it knows, by version."""
+        return self._manager.migrations
+
+    async def schemas(self) -> dict[int, Schema]:
+        """Return the schema after each migration, by version; the database is not opened."""
+        return await self._manager.schemas()
 
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first."""

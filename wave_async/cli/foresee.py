@@ -17,7 +17,6 @@ from wave_async.errors import RehearsalFailed, printable
 from wave_async.runner import MigrationRunner
 
 if TYPE_CHECKING:
-    from wave_async.model.difference import Difference
     from wave_async.model.effects import Effect, Preview
     from wave_async.model.rehearsal import Rehearsal
 
@@ -144,7 +143,7 @@ def _rehearsal_lines(found: Rehearsal) -> Iterable[str]:
     if not found.steps:
         yield "Nothing to do"
     for change in found.changes:
-        yield f"  {_change(change)}"
+        yield f"  {printable(change.change)}"
     for row in found.rows:
         before, after = ("none" if n is None else f"{n:,}" for n in (row.before, row.after))
         yield f"  rows of {printable(row.table)}: {before} -> {after}"
@@ -159,14 +158,6 @@ def _rehearsal_lines(found: Rehearsal) -> Iterable[str]:
     yield good("Rehearsal passed") if found.ok else bad("Rehearsal failed")
 
 
-def _change(difference: Difference) -> str:
-    """Tell a difference as a change: what is missing was dropped, what is foreign was added."""
-    about = str(difference).removesuffix("missing").removesuffix("not ours")
-    words = {"missing": "dropped", "not ours": "added"}
-    ending = next((words[w] for w in words if difference.detail.endswith(w)), "")
-    return printable(about + ending)
-
-
 def _rehearsal_document(found: Rehearsal) -> dict[str, Any]:
     return {
         "ok": found.ok,
@@ -175,7 +166,7 @@ def _rehearsal_document(found: Rehearsal) -> dict[str, Any]:
             for step, seconds in zip_longest(step_list(found.steps), found.times)
         ],
         "failure": found.failure or None,
-        "changes": [_change(change) for change in found.changes],
+        "changes": [printable(change.change) for change in found.changes],
         "rows": [asdict(row) for row in found.rows],
         "violations": found.violations or None,
         "damage": found.damage,

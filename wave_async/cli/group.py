@@ -25,6 +25,7 @@ COMMANDS = {
     "adopt": ("import-history",),
     "change": ("up", "down", "undo", "baseline", "repair"),
     "files": ("new", "lock"),
+    "pictures": ("diagram", "report"),
 }
 """The commands in each module of this package; only the named one's module is imported."""
 

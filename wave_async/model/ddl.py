@@ -92,7 +92,7 @@ def define(sql: str) -> Definition:
 def name_and_rest(column: str) -> tuple[str, str]:
     """Split a column, written or in words, into its name without quotes and what follows."""
     _, name, end = tokens(column)[0]
-    return _unquoted(name), as_shown(column[end:])
+    return unquoted(name), as_shown(column[end:])
 
 
 def lines(sql: str) -> list[Line]:
@@ -145,7 +145,7 @@ def _read(sql: str) -> tuple[list[Token], list[str], list[int]]:
 def _literal(token: str, before: str) -> str:
     if token[0] not in '"`[':
         return token.replace("\r\n", "\n")  # as in the checksum of a script
-    name = _unquoted(token)
+    name = unquoted(token)
     sure = token[0] != '"' or before in _BEFORE_A_NAME or not CAPITALS.search(name)
     return _name(name) if sure and before != "default" else quoted_name(name)
 
@@ -154,10 +154,10 @@ def _settle(words: list[str], doubtful: Iterable[int], columns: Sequence[int]) -
     """Make names of the words that define columns, and of the doubtful that mean one."""
     for at in columns:
         if words[at][0] in "\"'":
-            words[at] = _name(_unquoted(words[at]))
+            words[at] = _name(unquoted(words[at]))
     known = {words[at] for at in columns}
     for at in doubtful:
-        name = _name(_unquoted(words[at]))
+        name = _name(unquoted(words[at]))
         of_parent = words[_opening(words, at) - 2] == "references"
         if name in known or of_parent or not _AFTER_A_NAME.isdisjoint(words[at + 1 : at + 2]):
             words[at] = name
@@ -174,7 +174,7 @@ def _name(name: str) -> str:
     return name if plain else quoted_name(name)
 
 
-def _unquoted(token: str) -> str:
+def unquoted(token: str) -> str:
     """Return the name that a token stands for, quoted in any of SQLite's ways or not at all."""
     quote = token[0]
     if quote == "[":

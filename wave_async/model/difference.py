@@ -50,6 +50,13 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.type} {self.name}: {self.detail}"
 
+    @property
+    def change(self) -> str:
+        """It told as a change: what is missing was dropped, what is foreign was added."""
+        about = str(self).removesuffix("missing").removesuffix("not ours")
+        words = {"missing": "dropped", "not ours": "added"}
+        return about + next((words[w] for w in words if self.detail.endswith(w)), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:

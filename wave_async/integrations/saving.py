@@ -1,0 +1,52 @@
+"""Puts a report where it belongs: whole or not at all, and over nothing else."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from wave_async.errors import ReportNotWritten
+from wave_async.integrations.report import MARK
+
+_BEGINNING = 1024
+"""Within how many bytes a report says that it is one."""
+
+
+def save(page: str, path: Path, *, database: str, force: bool = False) -> Path:
+    """Write a page in one step and return where, with links followed.
+
+    An older report is replaced; any other file only with `force`, and never the database. Raises
+    `ReportNotWritten`.
+    """
+    path = Path(os.path.realpath(path))
+    if problem := _problem(path, Path(database), force=force):
+        raise ReportNotWritten(str(path), problem)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise ReportNotWritten(str(path), (error.strerror or str(error)).lower()) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+    return path
+
+
+def _problem(path: Path, database: Path, *, force: bool) -> str:
+    try:
+        if not path.exists():
+            return ""
+        if not path.is_file():
+            return "it is no regular file; to print the page, say -"
+        if database.exists() and path.samefile(database):
+            return "it is the database"
+        with path.open("rb") as file:
+            ours = MARK.encode() in file.read(_BEGINNING)
+    except (OSError, ValueError) as error:
+        return (getattr(error, "strerror", None) or str(error)).lower()
+    return "" if ours or force else "it is no report; to overwrite it, say --force"
