@@ -18,6 +18,7 @@ import asyncclick as click
 import pytest
 from asyncclick.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
+from left_by import left_by
 
 from wave_async.cli import cli
 from wave_async.cli.group import COMMANDS
@@ -89,7 +90,7 @@ def test_the_page_names_every_shape() -> None:
     """Each command and each kind of event is on the page."""
     page = (DOCS / "json.md").read_text(encoding="utf-8")
 
-    assert set(SHAPES) | set(EVENTS) | {"error"} <= set(re.findall(r"`([a-z_]+)`", page))
+    assert set(SHAPES) | set(EVENTS) | {"error"} <= set(re.findall(r"`([a-z_-]+)`", page))
 
 
 @pytest.mark.parametrize(
@@ -127,17 +128,31 @@ RUNS: list[tuple[str, list[str]]] = [
     ("new", ["--migrations", "migrations", "new", "add b"]),
     ("lock", ["--migrations", "migrations", "lock"]),
     ("lock", ["--migrations", "migrations", "lock", "--check"]),
+    ("diagram", ["diagram", "2", "--format", "dot"]),
+    ("report", ["report", "out.html"]),
     ("verify", ["--migrations", "migrations", "verify"]),
 ]
 
 
 async def test_every_command_prints_its_shape() -> None:
     """With `--json` a command prints one document, of its shape, in whatever state it finds."""
-    assert {name for name, _ in RUNS} == set(SHAPES)
+    assert {name for name, _ in RUNS} == set(SHAPES) - {"import-history"}
     for name, arguments in RUNS:
         result = await wave(*arguments, "--json")
         assert 0 == result.exit_code, result.stderr
         fits(json.loads(result.stdout), SHAPES[name])
+
+
+@pytest.mark.parametrize("tool", ["goose", "dbmate"])
+async def test_an_import_prints_its_shape(tool: str, tmp_path: Path) -> None:
+    """An import that was planned and one that was done say what and, if so, which table went."""
+    Path("project").mkdir()
+    left_by(tool, tmp_path / "project")
+    settings = ("--database", "project/app.db", "--migrations", "project/migrations")
+    for more in (["--plan"], ["--yes"]):
+        result = await wave(*settings, "import-history", "--from", tool, *more, "--json")
+        assert 0 == result.exit_code, result.stderr
+        fits(json.loads(result.stdout), SHAPES["import-history"])
 
 
 async def test_a_failed_rehearsal_and_an_adoption_have_their_shapes() -> None:
