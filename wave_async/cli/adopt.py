@@ -39,8 +39,9 @@ async def import_history(
     force: bool,
     **limits: float | None,
 ) -> None:
-    """Record as applied what TOOL's bookkeeping says is, once the schema proves it.
+    """Make the history of another tool ours.
 
+    What TOOL's bookkeeping says is applied is recorded, once the schema proves it.
     TOOL is alembic, yoyo, django, dbmate, goose, sqlx, aerich or golang-migrate.
     """
     async with (

@@ -88,7 +88,10 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
 @command
 @click.option("--strict", is_flag=True, help="Refuse also what no migration makes.")
 async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
-    """Compare the applied migrations with those of the code, and the schema with what they make."""
+    """Compare the database with the migrations of the code.
+
+    That is the applied ones with those of the code, and the schema with what they make.
+    """
     async with options.runner() as runner:
         found = await runner.validate(strict=strict)
     if as_json:
@@ -115,7 +118,7 @@ async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
 
 @command
 async def log(options: Options, *, as_json: bool) -> None:
-    """Show what was done to the database, by whom and how it went."""
+    """Show what was done, by whom and how it went."""
     async with options.runner() as runner:
         entries = await runner.log()
     if as_json:
