@@ -75,6 +75,8 @@ async def up(
         remark(f"Adopted migration {step.version}: {printable(step.description)}")
     if done:
         remark(good("Migrations applied successfully"))
+        if options.has_guessed:
+            remark(waiting("They are those that Wave ships; --migrations names yours"), err=True)
     elif now and now.pending:
         remark(f"Nothing to do: the database is at version {now.current_version}")
     else:

@@ -25,21 +25,23 @@ from wave_async.model.migration import LogEntry
 from wave_async.model.plan import MigrationStatus, State, Status
 
 _MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
-
-
 PENDING_FOUND = 3
 
 
 @command
-@click.option("--check", is_flag=True, help="Exit with 3 if an `up` would apply something.")
+@click.option(
+    "--check", is_flag=True, help="Exit with 3 if an `up` has work, with 1 if it is refused."
+)
 async def status(options: Options, *, as_json: bool, check: bool) -> int:
     """Show which migrations are applied and which are pending."""
     async with options.runner() as runner:
         found = await runner.status()
-    if as_json:
-        print_json(_status_document(runner.database, found))
-    else:
-        say("\n".join(_status_lines(found)))
+        if as_json:
+            print_json(_status_document(runner.database, found))
+        else:
+            say("\n".join(_status_lines(found)))
+        if check:
+            await runner.plan_up()
     return PENDING_FOUND if check and found.due else 0
 
 
