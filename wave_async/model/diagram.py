@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from wave_async.model.ddl import as_shown, name_and_rest, unquoted
+from wave_async.model.ddl import as_shown, name_and_rest
 from wave_async.model.schema import Object, Schema
-from wave_async.model.script import lowered, tokens
+from wave_async.model.script import lowered, tokens, unquoted
 
 # What ends the type of a column (https://sqlite.org/syntax/column-constraint.html).
 _WORDS = "as check collate constraint default generated not null primary references unique"
