@@ -7,7 +7,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +17,7 @@ from typing import Any
 
 import pytest
 import worker
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered, rounds
+from conftest import numbered, rounds, sql, wave
 from test_disk import disk, fill
 from worker import FILLED, checked_fill, ended, hears, lets_go, race, running, started
 
@@ -34,7 +32,6 @@ from wave_async import (
     errors,
     migrate_on_startup,
 )
-from wave_async.cli import cli
 from wave_async.database.driver import EngineConnection
 from wave_async.safety.snapshots import Snapshots
 
@@ -63,12 +60,6 @@ for _ in iter(sys.stdin.readline, ""):
     except sqlite3.OperationalError as error:
         print(error, flush=True)
 """
-
-
-def sql(path: Path, text: str, *parameters: object) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text, parameters).fetchall()
 
 
 def content(path: Path) -> list[str]:
@@ -732,18 +723,6 @@ async def undone(path: Path, directory: Path) -> None:
     """Restore the newest snapshot in a directory."""
     async with SingleConnectionPool(path) as pool:
         await guarded(pool, directory=directory).undo()
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty directory; answers where its database will be."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
 
 
 async def test_the_commands(here: Path) -> None:

@@ -9,7 +9,6 @@ import pty
 import re
 import select
 import signal
-import sqlite3
 import subprocess
 import sys
 import termios
@@ -17,9 +16,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
+from conftest import sql
 
 from wave_async import MigrationRunner
 
@@ -154,12 +153,6 @@ async def up_to_three(path: Path) -> None:
 def versions(path: Path) -> list[int]:
     """Return what the database records."""
     return [version for (version,) in sql(path, "SELECT version FROM schema_migrations")]
-
-
-def sql(path: Path, text: str) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(text).fetchall()
 
 
 # The question.
