@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_terminal
 from conftest import numbered, sql, wave
+from screen import WAVE, Terminal
 
 from wave_async import (
     Migration,
@@ -551,7 +551,7 @@ def test_the_colour_of_a_diff(here: Path, monkeypatch: pytest.MonkeyPatch, colou
     monkeypatch.delenv("NO_COLOR", raising=False)
     if not colour:
         monkeypatch.setenv("NO_COLOR", "1")
-    with closing(test_terminal.Terminal("validate")) as terminal:
+    with closing(Terminal([*WAVE, "validate"])) as terminal:
         assert 1 == terminal.end()
 
     red, green = ("\x1b[31m", "\x1b[32m") if colour else ("", "")

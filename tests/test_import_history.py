@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_terminal
 from conftest import sql, wave
 from left_by import CODE, FILES, left_by
+from screen import WAVE, Terminal
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool, errors
 from wave_async.database import history
@@ -240,7 +240,7 @@ def test_asking_on_a_terminal(answer: str, project: Path) -> None:
     """A person is asked before a table is renamed; anything but y leaves everything as it is."""
     left_by("dbmate", project)
     before = everything()
-    with closing(test_terminal.Terminal("import-history", "--from", "dbmate")) as terminal:
+    with closing(Terminal([*WAVE, "import-history", "--from", "dbmate"])) as terminal:
         terminal.read_until("Continue? (y/N): ")
         terminal.type(f"{answer}\n")
         assert 0 == terminal.end()
