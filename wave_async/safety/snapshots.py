@@ -33,7 +33,7 @@ from wave_async.errors import (
 )
 from wave_async.model.events import SnapshotTaken
 from wave_async.model.migration import Direction, Step
-from wave_async.model.rehearsal import RowChange
+from wave_async.model.rehearsal import RowChange, row_changes
 from wave_async.model.schema import Object, Schema
 from wave_async.model.script import quoted_name
 from wave_async.safety.copies import (
@@ -150,8 +150,7 @@ class Snapshots:
             with private_directory(self.directory, f".{self._label}.{purpose}-") as place:
                 yield place
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SnapshotFailed(str(self.directory), reason) from error
+            raise SnapshotFailed(str(self.directory), files.reason_of(error)) from error
 
     def take(self, live: EngineConnection, check: Check, *, verify: bool = True) -> Snapshot:
         """Copy what a connection sees; only what is whole gets a name, also after a crash.
@@ -197,12 +196,7 @@ class Snapshots:
                 then = _counts(connection)
         except sqlite3.DatabaseError as error:
             raise SnapshotUnusable(str(snapshot.path), str(error)) from error
-        now = _counts(live)
-        return tuple(
-            RowChange(table, then.get(table), now.get(table))
-            for table in sorted({*now, *then})
-            if now.get(table) != then.get(table)
-        )
+        return row_changes(then, _counts(live))
 
     def undo(
         self, snapshot: Snapshot, patience: float, carry: Carry | None = None
