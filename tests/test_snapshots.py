@@ -33,6 +33,7 @@ from wave_async import (
     migrate_on_startup,
 )
 from wave_async.database.driver import EngineConnection
+from wave_async.safety.restoration import restore
 from wave_async.safety.snapshots import Snapshots
 
 __all__ = ["disk"]
@@ -485,7 +486,7 @@ async def test_rows_are_carried_over(
             new.execute("INSERT INTO t1 VALUES (?)", row)
 
     shelf = Snapshots(str(path), ALWAYS)
-    await pool.run(partial(shelf.undo, shelf.find(), 60, carry))
+    await pool.run(partial(restore, shelf, shelf.find(), 60, carry))
     assert [(1,), (77,)] == sql(path, "SELECT x FROM t1")
     assert [(3,)] == sql(path, "SELECT x FROM t3")
     assert [(3,)] == sql(taken(path)[0], "SELECT x FROM t3")
@@ -505,7 +506,7 @@ async def test_what_carries_may_fail(
 
     shelf = Snapshots(str(path), ALWAYS)
     with pytest.raises(LookupError):
-        await pool.run(partial(shelf.undo, shelf.find(), 60, carry))
+        await pool.run(partial(restore, shelf, shelf.find(), 60, carry))
     assert (before, there) == (content(path), taken(path))
     assert 2 == await at_three.current_version()
     await at_three.migrate_up()

@@ -506,7 +506,7 @@ class MigrationManager:
         shelf = self._shelf()
         snapshot = await asyncio.to_thread(shelf.find, name)
         carry = partial(self._log.carry_over, time(), snapshot.version)
-        program = partial(shelf.undo, snapshot, self._lock_timeout, carry)
+        program = partial(safety.restoration.restore, shelf, snapshot, self._lock_timeout, carry)
         return cast("Undone", await self._run(program))
 
     def _shelf(self) -> Snapshots:
@@ -523,7 +523,7 @@ class MigrationManager:
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
         if not guarded or self.pool.path == MEMORY:
             return walk.program
-        return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
+        return safety.precaution.Precaution(self._shelf(), walk, self._harmful).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
