@@ -21,7 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool, SnapshotPolicy
-from wave_async.safety.copies import private_copy
+from wave_async.safety.rehearsal import stage
 
 WRITER = """
 import sqlite3, sys, threading, time
@@ -71,18 +71,16 @@ async def manage(path: Path, action: str) -> None:
                 await MigrationManager(pool, MIGRATIONS).migrate_up(1)
             case "up":
                 assert len((await manager.migrate_up()).steps) == 1
+            case "copy":
+                async with stage(pool, schema_only=False, directory=None):
+                    pass
             case "undo":
                 await manager.undo()
 
 
-def rehearsed(path: Path) -> None:
-    with private_copy(str(path)):
-        pass
-
-
 JOBS: dict[str, Callable[[Path], object]] = {
     "nothing for 1 s": lambda _: time.sleep(1),
-    "private copy": rehearsed,
+    "private copy": lambda path: asyncio.run(manage(path, "copy")),
     "up with a snapshot": lambda path: asyncio.run(manage(path, "up")),
     "undo": lambda path: asyncio.run(manage(path, "undo")),
 }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from asyncclick.testing import CliRunner, Result
 
 from wave_async import Migration, SingleConnectionPool
+from wave_async.cli import cli
 
 
 @pytest.fixture
@@ -46,6 +51,25 @@ async def pool(path: Path) -> AsyncIterator[SingleConnectionPool]:
     """A pool on a database that does not exist yet."""
     async with SingleConnectionPool(path) as pool:
         yield pool
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty directory; answers where its database will be."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / ".wave" / "state.db"
+
+
+async def wave(*arguments: object, terminal: bool = False) -> Result:
+    """Run `wave migrate` in this process, as if on a terminal or not."""
+    runner = CliRunner()
+    return await runner.invoke(cli, ["migrate", *map(str, arguments)], color=terminal)
+
+
+def sql(path: Path | str, *statements: str) -> list[Any]:
+    """Run statements as somebody else would; the rows of the last."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return [connection.execute(statement).fetchall() for statement in statements][-1]
 
 
 def rounds(short: int, long: int) -> int:

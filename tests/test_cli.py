@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from asyncclick.testing import CliRunner, Result
+from conftest import sql, wave
 
 from wave_async.cli import cli
 from wave_async.definitions import LEGACY_SCHEMA
@@ -59,11 +60,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     time.tzset()
 
 
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
-
-
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run `python -m wave_async` to its end."""
     return subprocess.run(
@@ -74,12 +70,6 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
         timeout=30,
         check=False,
     )
-
-
-def sql(path: Path, text: str, *parameters: object) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text, parameters).fetchall()
 
 
 async def at_three() -> None:
@@ -155,7 +145,7 @@ async def test_the_transcript_of_a_failing_validate() -> None:
     await at_three()
     ((checksum,),) = sql(HERE, "SELECT checksum FROM schema_migrations WHERE version = 3")
     edited = "w1:" + "abc123" * 10 + "abcd:" + "0" * 64
-    sql(HERE, "UPDATE schema_migrations SET checksum = ? WHERE version = 3", edited)
+    sql(HERE, f"UPDATE schema_migrations SET checksum = '{edited}' WHERE version = 3")
 
     assert (
         "Error: migration validation failed: migration 3 checksum mismatch: "

@@ -22,7 +22,6 @@ from wave_async.safety.copies import (
     copying,
     damage,
     opened,
-    private_copy,
     private_directory,
     require_space,
 )
@@ -39,9 +38,10 @@ for n in range(1, 10**9):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from wave_async.safety.copies import private_copy
-with private_copy(sys.argv[1]) as copy:
-    print(copy, flush=True)
+from wave_async.safety.copies import private_directory
+with private_directory(Path(sys.argv[1]), ".a-") as place:
+    (place / "copy.db").touch()
+    print(place / "copy.db", flush=True)
     time.sleep(60)
 """
 
@@ -145,52 +145,13 @@ def test_damage(db: sqlite3.Connection, path: Path, tmp_path: Path) -> None:
         assert "file is not a database" == damage(connection)
 
 
-def test_a_private_copy_leaves_no_trace(path: Path, tmp_path: Path) -> None:
-    """It is readable by nobody else, gone afterwards, and the original is as it was."""
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("CREATE TABLE t (x)")
-        db.commit()
-    before = path.read_bytes()
-
-    with private_copy(str(path)) as copy:
-        assert copy.parent.parent == path.parent
-        assert (0o700, 0o600) == (copy.parent.stat().st_mode & 0o777, copy.stat().st_mode & 0o777)
-        with closing(sqlite3.connect(copy, isolation_level=None)) as there:
-            there.execute("INSERT INTO t VALUES (1)")
-    assert [path] == list(tmp_path.iterdir())
-    assert before == path.read_bytes()
-
-
-def test_a_private_copy_elsewhere_of_nothing(path: Path, tmp_path: Path) -> None:
-    """A missing database is copied as an empty one, into the directory that was named."""
-    (folder := tmp_path / "tmp").mkdir()
-    with private_copy(str(path), folder) as copy:
-        assert folder == copy.parent.parent
-        with closing(sqlite3.connect(copy)) as there:
-            assert [] == there.execute("SELECT * FROM sqlite_schema").fetchall()
-    assert [folder] == list(tmp_path.iterdir())
-
-
-def test_a_private_copy_of_what_is_no_database(path: Path) -> None:
-    """It is refused as everywhere else, and nothing is left behind."""
-    path.write_text("Dear diary, " * 1000)
-
-    with (
-        pytest.raises(errors.DatabaseUnusable, match="not an SQLite database"),
-        private_copy(str(path)),
-    ):
-        pass
-    assert [path] == list(path.parent.iterdir())
-
-
-def test_a_copy_does_not_drop_the_locks_of_the_original(path: Path) -> None:
+def test_a_copy_does_not_drop_the_locks_of_the_original(path: Path, tmp_path: Path) -> None:
     """In rollback mode a lock is a POSIX lock, which any close of the file would drop."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TABLE t (x)")
         db.execute("BEGIN IMMEDIATE")
-        with private_copy(str(path)):
-            pass
+        with opened(path, read_only=True) as source:
+            copy_database(source, tmp_path / "copy.db")
         code = (
             "import sqlite3, sys\n"
             "sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
@@ -245,10 +206,10 @@ def test_leftovers_are_cleared_and_those_in_use_are_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_a_killed_rehearsal_is_cleared_by_the_next(db: sqlite3.Connection, path: Path) -> None:
+def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path) -> None:
     """`kill -9` leaves the copy; the next run removes it, and never one of a run that lives."""
     for _ in range(rounds(2, 50)):
-        with running(HOLDER, path) as killed, running(HOLDER, path) as living:
+        with running(HOLDER, tmp_path) as killed, running(HOLDER, tmp_path) as living:
             assert killed.stdout
             assert living.stdout
             left = Path(killed.stdout.readline().strip())
@@ -256,9 +217,7 @@ def test_a_killed_rehearsal_is_cleared_by_the_next(db: sqlite3.Connection, path:
             killed.kill()
             killed.wait()
             assert left.exists()
-            with private_copy(str(path)):
+            with private_directory(tmp_path, ".a-"):
                 assert (False, True) == (left.parent.exists(), used.exists())
-    with private_copy(str(path)):
-        pass
-    assert {"state.db", "state.db-wal", "state.db-shm"} == {p.name for p in path.parent.iterdir()}
-    assert 20000 == len(rows(path))
+    with private_directory(tmp_path, ".a-") as place:
+        assert [place] == list(tmp_path.iterdir())

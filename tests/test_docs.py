@@ -8,22 +8,23 @@ import shutil
 from pathlib import Path
 
 import pytest
+from left_by import CODE, FILES, left_by
 from pages import ROOT, blocks, fits, loosened, parts, run
 from test_errors import GROUPS, SENTENCES, classes
 
 import wave_async
 from wave_async.cli.group import COMMANDS
+from wave_async.database.foreign import TOOLS
 
 pytestmark = pytest.mark.once
 
-ELSEWHERE = "docs/coming-from/*"
-"""Pages that test_coming_from.py runs, on databases that other tools have left."""
 MOST_NOT_RUN = 12
+COMING_FROM = "docs/coming-from/"
+"""Its pages are run on databases that the tools have left."""
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))
-    if not path.match(ELSEWHERE)
 }
 RUN = {
     name: found
@@ -56,6 +57,8 @@ def test_page(name: str, tmp_path: Path) -> None:
     staged, folder = tmp_path / "staged", tmp_path / "app"
     staged.mkdir()
     folder.mkdir()
+    if name.startswith(COMING_FROM):
+        left_by(Path(name).stem, folder)
     if "$ curl" in PAGES[name] and shutil.which("curl") is None:
         pytest.skip("curl is not here")
     todo = list(parts(RUN[name], staged))
@@ -104,6 +107,19 @@ def test_every_error_has_its_section() -> None:
 
     assert classes().keys() - GROUPS == sections.keys()
     assert set(sections.items()) <= known
+
+
+def test_every_tool_has_its_line() -> None:
+    """The table names each tool that can be imported, its table, and its page."""
+    index = PAGES[f"{COMING_FROM}index.md"]
+    lines = dict(re.findall(r"^\| \[?([\w-]+)\]?\S* \| `(\w+)` \|", index, re.MULTILINE))
+    pages = {Path(name).stem for name in PAGES if name.startswith(COMING_FROM)}
+
+    assert {name: tool.table for name, tool in TOOLS.items()} == {
+        name.lower(): table for name, table in lines.items()
+    }
+    assert {*FILES, *CODE} == {*TOOLS}
+    assert pages == {*TOOLS, "index"} - {"golang-migrate"}
 
 
 def test_every_name_has_its_reference() -> None:

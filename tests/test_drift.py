@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_terminal
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered
+from conftest import numbered, sql, wave
+from screen import WAVE, Terminal
 
 from wave_async import (
     Migration,
@@ -23,7 +22,6 @@ from wave_async import (
     errors,
     migrate_on_startup,
 )
-from wave_async.cli import cli
 from wave_async.definitions import LEGACY_SCHEMA, MIGRATIONS
 from wave_async.model.migration import AppliedMigration
 
@@ -45,12 +43,6 @@ MINE = [
     ),
     Migration(2, "Notes", "ALTER TABLE run ADD COLUMN note TEXT;"),
 ]
-
-
-def sql(path: Path, *statements: str) -> list[Any]:
-    """Run statements as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return [db.execute(statement).fetchall() for statement in statements][-1]
 
 
 def rewrite(path: Path, change: Callable[[str], str], name: str | None = None) -> None:
@@ -476,18 +468,6 @@ async def test_two_at_once(path: Path, action: str) -> None:
 # The commands.
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory; answers where its database will be."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
-
-
 DIFF = """\
   index idx_pipeline_run_status: missing
     -CREATE INDEX idx_pipeline_run_status ON pipeline_run (status)
@@ -571,7 +551,7 @@ def test_the_colour_of_a_diff(here: Path, monkeypatch: pytest.MonkeyPatch, colou
     monkeypatch.delenv("NO_COLOR", raising=False)
     if not colour:
         monkeypatch.setenv("NO_COLOR", "1")
-    with closing(test_terminal.Terminal("validate")) as terminal:
+    with closing(Terminal([*WAVE, "validate"])) as terminal:
         assert 1 == terminal.end()
 
     red, green = ("\x1b[31m", "\x1b[32m") if colour else ("", "")

@@ -11,11 +11,9 @@ from typing import Any
 
 import aiosqlite
 import pytest
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered
+from conftest import numbered, wave
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool, SnapshotPolicy, errors
-from wave_async.cli import cli
 from wave_async.model.effects import Preview
 
 T = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b); INSERT INTO t VALUES (1, 2, 3), (2, 4, NULL);"
@@ -354,23 +352,17 @@ async def test_a_huge_schema(path: Path) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory, with migrations of its own; answers where its database is."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m").mkdir()
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the empty directory migrations of its own."""
+    Path("m").mkdir()
     for name, text in {
         "1_users.up.sql": T,
         "1_users.down.sql": "DROP TABLE t;",
         "2_shrink.up.sql": "-- less\n\tALTER TABLE t DROP COLUMN b;\nDELETE FROM t;\n",
     }.items():
-        (tmp_path / "m" / name).write_text(text)
+        Path("m", name).write_text(text)
     monkeypatch.setenv("WAVE_MIGRATIONS", "m")
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
+    return here
 
 
 PLANNED = """\

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_terminal
-from asyncclick.testing import CliRunner, Result
+from conftest import sql, wave
 from left_by import CODE, FILES, left_by
+from screen import WAVE, Terminal
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool, errors
-from wave_async.cli import cli
 from wave_async.database import history
 from wave_async.database.foreign import TOOLS
 
@@ -33,11 +32,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pyproject.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-async def wave(*arguments: str) -> Result:
-    """Run a command."""
-    return await CliRunner().invoke(cli, ["migrate", *arguments])
 
 
 async def said(*arguments: str) -> str:
@@ -63,12 +57,6 @@ async def refusal(tool: str, *options: str) -> str:
     return result.stderr
 
 
-def sql(*statements: str) -> list[Any]:
-    """Run statements on the database; the rows of the last."""
-    with closing(sqlite3.connect("app.db", isolation_level=None)) as db:
-        return [db.execute(statement).fetchall() for statement in statements][-1]
-
-
 def everything() -> dict[str, bytes]:
     """Return every file there is."""
     return {str(p): p.read_bytes() for p in Path().rglob("*") if p.is_file()}
@@ -77,7 +65,7 @@ def everything() -> dict[str, bytes]:
 def kept(tool: str, *, renamed: bool = False) -> list[Any]:
     """Return the rows of a tool's own table."""
     name = TOOLS[tool].names[-1] if renamed else TOOLS[tool].table
-    return sql(f"SELECT * FROM {name}")
+    return sql("app.db", f"SELECT * FROM {name}")
 
 
 # What is recorded.
@@ -135,7 +123,7 @@ async def test_program_code_has_its_newest_time(tool: str, column: str, project:
     await said(*FROM_DATABASE)
     found = await imported(tool)
 
-    ((newest,),) = sql(f"SELECT max({column}) FROM {TOOLS[tool].table}")
+    ((newest,),) = sql("app.db", f"SELECT max({column}) FROM {TOOLS[tool].table}")
     assert [newest[:19].replace(" ", "T") + "Z"] == [r["applied_at"] for r in found["recorded"]]
 
 
@@ -146,7 +134,7 @@ async def test_program_code_has_its_newest_time(tool: str, column: str, project:
 async def test_a_time_that_is_none(tool: str, column: str, value: str, project: Path) -> None:
     """A row without a time that can be read is recorded as of now."""
     left_by(tool, project)
-    sql(f"UPDATE {TOOLS[tool].table} SET {column} = {value}")
+    sql("app.db", f"UPDATE {TOOLS[tool].table} SET {column} = {value}")
 
     assert all(row["applied_at"] > "2026" for row in (await imported(tool))["recorded"])
 
@@ -155,7 +143,7 @@ async def test_a_time_that_is_none(tool: str, column: str, value: str, project: 
 async def test_what_the_tool_had_not_applied_is_pending(tool: str, project: Path) -> None:
     """Only what the tool has applied is recorded; an `up` goes on from there."""
     left_by(tool, project)
-    sql("DROP TABLE posts", *ONE_APPLIED[tool])
+    sql("app.db", "DROP TABLE posts", *ONE_APPLIED[tool])
 
     assert 1 == len((await imported(tool))["recorded"])
     assert 1 == json.loads(await said("status", "--json"))["pending"]
@@ -175,11 +163,11 @@ async def test_goose_rolled_back_by_an_old_release(project: Path) -> None:
     """The last row of a version counts: rolled back it is pending, applied again it is applied."""
     left_by("goose", project)
     add = "INSERT INTO goose_db_version (version_id, is_applied) VALUES (2, {})"
-    sql("DROP TABLE posts", add.format(1), add.format(0))
+    sql("app.db", "DROP TABLE posts", add.format(1), add.format(0))
 
     planned = json.loads(await said("import-history", "--from", "goose", "--plan", "--json"))
     assert [1] == [row["version"] for row in planned["would_record"]]
-    sql(add.format(1))
+    sql("app.db", add.format(1))
     assert "table posts: missing" in await refusal("goose")
 
 
@@ -201,7 +189,7 @@ async def test_data_migrations(tool: str, project: Path) -> None:
     assert 1 == json.loads(await said("status", "--json"))["pending"]
     assert (1 if tool == "alembic" else 2) == len(recorded)
     await said("up")
-    assert [(1,)] == sql("SELECT count(*) FROM users")
+    assert [(1,)] == sql("app.db", "SELECT count(*) FROM users")
 
 
 async def test_the_newest_of_several_is_found(project: Path) -> None:
@@ -252,7 +240,7 @@ def test_asking_on_a_terminal(answer: str, project: Path) -> None:
     """A person is asked before a table is renamed; anything but y leaves everything as it is."""
     left_by("dbmate", project)
     before = everything()
-    with closing(test_terminal.Terminal("import-history", "--from", "dbmate")) as terminal:
+    with closing(Terminal([*WAVE, "import-history", "--from", "dbmate"])) as terminal:
         terminal.read_until("Continue? (y/N): ")
         terminal.type(f"{answer}\n")
         assert 0 == terminal.end()
@@ -352,7 +340,7 @@ async def test_what_is_refused(case: str, project: Path) -> None:
     left_by(tool, project)
     if tool in CODE:
         await said(*FROM_DATABASE)
-    sql(*statements)
+    sql("app.db", *statements)
 
     assert problem in await refusal(tool)
     assert problem in await refusal(tool, "--plan")
@@ -376,8 +364,8 @@ async def test_a_schema_that_differs(tool: str, project: Path) -> None:
     left_by(tool, project)
     if tool in CODE:
         await said(*FROM_DATABASE)
-    ((table,),) = sql(USERS)
-    sql(f'ALTER TABLE "{table}" ADD COLUMN by_hand')
+    ((table,),) = sql("app.db", USERS)
+    sql("app.db", f'ALTER TABLE "{table}" ADD COLUMN by_hand')
     told = await refusal(tool, *(["--version", "1"] if tool in CODE else []))
 
     assert f"table {table}: column by_hand: not ours" in told
@@ -442,7 +430,9 @@ async def test_imports_at_once(tool: str, project: Path) -> None:
     left_by(tool, project)
 
     assert [0] * 4 == at_once(*[("import-history", "--from", tool, "--yes")] * 4)
-    assert [(2, 2)] == sql("SELECT count(*), count(DISTINCT version) FROM schema_migrations_log")
+    assert [(2, 2)] == sql(
+        "app.db", "SELECT count(*), count(DISTINCT version) FROM schema_migrations_log"
+    )
     assert "check passed" in await said("validate")
 
 
@@ -451,11 +441,11 @@ async def test_imports_at_once(tool: str, project: Path) -> None:
 async def test_an_up_at_the_same_time(tool: str, project: Path) -> None:
     """An `up` and an import agree on what is recorded, whoever is first, and both end well."""
     left_by(tool, project)
-    sql("DROP TABLE posts", *ONE_APPLIED[tool])
+    sql("app.db", "DROP TABLE posts", *ONE_APPLIED[tool])
     both = (("import-history", "--from", tool), ("up",))
 
     assert [0, 0, 0, 0] == at_once(*both, *both)
-    assert [(2,)] == sql("SELECT count(*) FROM schema_migrations")
+    assert [(2,)] == sql("app.db", "SELECT count(*) FROM schema_migrations")
     assert "check passed" in await said("validate")
 
 
@@ -491,10 +481,10 @@ def test_killed_at_every_write(tool: str, project: Path) -> None:
         kills += 1
         assert -signal.SIGKILL == code
         assert before == kept(tool)
-        assert [] == sql("SELECT 1 FROM sqlite_schema WHERE name LIKE '%_log'")
+        assert [] == sql("app.db", "SELECT 1 FROM sqlite_schema WHERE name LIKE '%_log'")
 
     assert {"dbmate": 5, "sqlx": 4}[tool] == kills
-    assert [(2,)] == sql("SELECT count(*) FROM schema_migrations")
+    assert [(2,)] == sql("app.db", "SELECT count(*) FROM schema_migrations")
 
 
 async def test_somebody_rolls_back_meanwhile(project: Path) -> None:
@@ -531,7 +521,7 @@ async def test_a_refused_database_is_not_opened(tool: str, project: Path, *, the
 async def test_a_view_that_is_broken(project: Path) -> None:
     """What SQLite cannot rename in a broken schema stays as it is, and SQLite's reason is told."""
     left_by("dbmate", project)
-    sql("CREATE VIEW broken AS SELECT * FROM nowhere")
+    sql("app.db", "CREATE VIEW broken AS SELECT * FROM nowhere")
     before = kept("dbmate")
     result = await wave("import-history", "--from", "dbmate", "--yes")
 

@@ -7,16 +7,14 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import asyncclick as click
 import pytest
-from asyncclick.testing import CliRunner, Result
+from conftest import sql, wave
 from jsonschema import Draft202012Validator
 from left_by import left_by
 
@@ -50,11 +48,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("endless.py").write_text(ENDLESS)
 
 
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
-
-
 def fits(document: Any, shape: dict[str, Any]) -> None:
     """See that a document has a shape of the schema."""
     Draft202012Validator({"$defs": SCHEMA["$defs"], **shape}).validate(document)
@@ -71,12 +64,6 @@ def events(text: str) -> list[dict[str, Any]]:
 def kinds(found: list[dict[str, Any]]) -> list[str]:
     """Return what kinds of events there are."""
     return [event["event"] for event in found]
-
-
-def sql(text: str) -> None:
-    """Change the database as somebody else would."""
-    with closing(sqlite3.connect(".wave/state.db", isolation_level=None)) as connection:
-        connection.execute(text)
 
 
 def test_the_schema_is_one() -> None:
@@ -160,10 +147,10 @@ async def test_a_failed_rehearsal_and_an_adoption_have_their_shapes() -> None:
     failed = await wave("--migrations", "endless:BAD", "rehearse", "--json")
     fits(json.loads(failed.stdout), SHAPES["rehearse"])
     await wave("up", 3)
-    sql("DROP TABLE schema_migrations")
+    sql(".wave/state.db", "DROP TABLE schema_migrations")
     adopted = await wave("up", "--json")
     fits(json.loads(adopted.stdout), SHAPES["up"])
-    sql("CREATE TABLE foreign_table (x)")
+    sql(".wave/state.db", "CREATE TABLE foreign_table (x)")
     foreign = await wave("validate", "--json")
     fits(json.loads(foreign.stdout), SHAPES["validate"])
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import worker
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered
+from conftest import numbered, sql, wave
 from worker import FILLED, checked_fill, race
 
 from wave_async import (
@@ -28,17 +25,10 @@ from wave_async import (
     errors,
     migrate_on_startup,
 )
-from wave_async.cli import cli
 from wave_async.database import log
 from wave_async.version import VERSION
 
 THREE = numbered(3)
-
-
-def sql(path: Path, *statements: str) -> list[Any]:
-    """Run statements as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return [db.execute(statement).fetchall() for statement in statements][-1]
 
 
 async def ask(
@@ -230,18 +220,6 @@ def test_many_workers(tmp_path: Path) -> None:
 
 
 # The command.
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory; answers where its database will be."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
 
 
 async def test_the_transcript(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

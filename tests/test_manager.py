@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import numbered
+from conftest import numbered, sql
 
 from wave_async import (
     Direction,
@@ -32,12 +32,6 @@ FOREVER = """
 CREATE TABLE forever AS
     WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n;
 """
-
-
-def sql(path: Path, text: str, *parameters: object) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text, parameters).fetchall()
 
 
 def script(path: Path, text: str) -> None:

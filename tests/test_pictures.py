@@ -13,9 +13,8 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from asyncclick.testing import CliRunner, Result
-
-from wave_async.cli import cli
+from asyncclick.testing import Result
+from conftest import wave
 
 HERE = Path(".wave/state.db")
 SVG = "{http://www.w3.org/2000/svg}"
@@ -25,11 +24,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in an empty directory."""
     monkeypatch.chdir(tmp_path)
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
 
 
 def one_error(result: Result) -> str:

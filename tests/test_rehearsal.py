@@ -19,13 +19,11 @@ from typing import Any
 import aiosqlite
 import pytest
 import worker
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered, rounds
+from conftest import numbered, rounds, sql, wave
 from test_disk import disk, fill
 from worker import FILLED, checked_fill, hears
 
 from wave_async import Migration, MigrationManager, SingleConnectionPool, errors
-from wave_async.cli import cli
 from wave_async.definitions import LEGACY_SCHEMA, MIGRATIONS
 from wave_async.model.difference import Difference
 from wave_async.model.rehearsal import Rehearsal
@@ -45,12 +43,6 @@ while sys.stdin not in __import__("select").select([sys.stdin], [], [], 0.001)[0
     longest = max(longest, time.monotonic() - start)
 print(longest, flush=True)
 """
-
-
-def sql(path: Path, text: str, *parameters: object) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text, parameters).fetchall()
 
 
 def folder(path: Path) -> dict[str, bytes]:
@@ -380,24 +372,18 @@ def test_a_killed_rehearsal(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Work in an empty directory, with migrations of its own; answers where its database is."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "m").mkdir()
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the empty directory migrations of its own."""
+    Path("m").mkdir()
     for name, text in {
         "1_t.up.sql": T,
         "1_t.down.sql": "DROP TABLE t;",
         "2_u.up.sql": "CREATE TABLE u (x); ALTER TABLE t ADD COLUMN b; DELETE FROM t WHERE a = 1",
         "2_u.down.sql": "DROP TABLE u;",
     }.items():
-        (tmp_path / "m" / name).write_text(text)
+        Path("m", name).write_text(text)
     monkeypatch.setenv("WAVE_MIGRATIONS", "m")
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
+    return here
 
 
 REHEARSED = """\

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import html5lib
 import pytest
-from conftest import numbered
+from conftest import numbered, sql
 
 from wave_async import Migration, MigrationConfig, MigrationRunner
 from wave_async.integrations.report import MARK, duration, gather, render
@@ -63,13 +62,6 @@ async def migrated(path: Path, migrations: list[Migration]) -> None:
     """Apply migrations."""
     async with MigrationRunner(path, migrations) as runner:
         await runner.migrate_up()
-
-
-def sql(path: Path, *statements: str) -> None:
-    """Run statements as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 # What it tells.

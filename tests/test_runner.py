@@ -5,19 +5,12 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import numbered
+from conftest import numbered, sql
 
 from wave_async import MigrationConfig, MigrationRunner, errors
 from wave_async.definitions import MIGRATIONS
-
-
-def sql(path: Path, text: str) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text).fetchall()
 
 
 def folder(path: Path) -> dict[str, bytes]:

@@ -7,7 +7,6 @@ import json
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +17,7 @@ from typing import Any
 
 import pytest
 import worker
-from asyncclick.testing import CliRunner, Result
-from conftest import numbered, rounds
+from conftest import numbered, rounds, sql, wave
 from test_disk import disk, fill
 from worker import FILLED, checked_fill, ended, hears, lets_go, race, running, started
 
@@ -34,8 +32,8 @@ from wave_async import (
     errors,
     migrate_on_startup,
 )
-from wave_async.cli import cli
 from wave_async.database.driver import EngineConnection
+from wave_async.safety.restoration import restore
 from wave_async.safety.snapshots import Snapshots
 
 __all__ = ["disk"]
@@ -63,12 +61,6 @@ for _ in iter(sys.stdin.readline, ""):
     except sqlite3.OperationalError as error:
         print(error, flush=True)
 """
-
-
-def sql(path: Path, text: str, *parameters: object) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text, parameters).fetchall()
 
 
 def content(path: Path) -> list[str]:
@@ -494,7 +486,7 @@ async def test_rows_are_carried_over(
             new.execute("INSERT INTO t1 VALUES (?)", row)
 
     shelf = Snapshots(str(path), ALWAYS)
-    await pool.run(partial(shelf.undo, shelf.find(), 60, carry))
+    await pool.run(partial(restore, shelf, shelf.find(), 60, carry))
     assert [(1,), (77,)] == sql(path, "SELECT x FROM t1")
     assert [(3,)] == sql(path, "SELECT x FROM t3")
     assert [(3,)] == sql(taken(path)[0], "SELECT x FROM t3")
@@ -514,7 +506,7 @@ async def test_what_carries_may_fail(
 
     shelf = Snapshots(str(path), ALWAYS)
     with pytest.raises(LookupError):
-        await pool.run(partial(shelf.undo, shelf.find(), 60, carry))
+        await pool.run(partial(restore, shelf, shelf.find(), 60, carry))
     assert (before, there) == (content(path), taken(path))
     assert 2 == await at_three.current_version()
     await at_three.migrate_up()
@@ -732,18 +724,6 @@ async def undone(path: Path, directory: Path) -> None:
     """Restore the newest snapshot in a directory."""
     async with SingleConnectionPool(path) as pool:
         await guarded(pool, directory=directory).undo()
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty directory; answers where its database will be."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / ".wave" / "state.db"
-
-
-async def wave(*arguments: object) -> Result:
-    """Run `wave migrate` in this process."""
-    return await CliRunner().invoke(cli, ["migrate", *map(str, arguments)])
 
 
 async def test_the_commands(here: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import numbered
+from conftest import numbered, sql
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient as FastAPIClient
 from starlette.applications import Starlette
@@ -37,12 +37,6 @@ CREATE TABLE IF NOT EXISTS t1 (x INTEGER);
 CREATE TABLE IF NOT EXISTS t2 (x INTEGER);
 CREATE TABLE IF NOT EXISTS t3 (x INTEGER);
 """
-
-
-def sql(path: Path, text: str) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(text).fetchall()
 
 
 def found(path: Path) -> tuple[set[str], list[int] | None]:

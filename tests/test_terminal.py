@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import sqlite3
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
+from conftest import sql
+from screen import PATIENCE, WAVE, Terminal
 
 from wave_async import MigrationRunner
-
-PATIENCE = 20
-"""Seconds after which a process that neither speaks nor ends has failed."""
 
 WARNING = (
     "WARNING: Rolling back to version 2. This may result in data loss.\r\n"
@@ -38,12 +30,6 @@ ROLLED_BACK = (
 
 INTERRUPTED = "Interrupted: what was not finished is rolled back"
 
-ON_A_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "wave_async", "migrate", *sys.argv[1:]])
-"""
-
 LONG = """
 from wave_async import Migration
 ALL = [
@@ -56,63 +42,6 @@ ALL = [
     '''),
 ]
 """
-
-
-class Terminal:
-    """`wave migrate` on a terminal of its own: what it shows, and a keyboard."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._screen, there = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ON_A_TERMINAL, *arguments],
-            stdin=there,
-            stdout=there,
-            stderr=there,
-            start_new_session=True,
-        )
-        self._name = os.ttyname(there)
-        os.close(there)
-        self.shown = ""
-
-    def close(self) -> None:
-        """Take the terminal away, and the process if it is still there."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self._screen)
-
-    def type(self, keys: str) -> None:
-        """Press keys."""
-        os.write(self._screen, keys.encode())
-
-    def read_until(self, text: str) -> None:
-        """Wait until the screen ends with a text."""
-        while not self.shown.endswith(text):
-            assert self._read(), f"ended with {self.shown!r}"
-
-    def let_it_read(self) -> None:
-        """Wait until the process has taken what was typed."""
-        deadline = monotonic() + PATIENCE
-        there = os.open(self._name, os.O_RDWR | os.O_NOCTTY)
-        while fcntl.ioctl(there, termios.FIONREAD, bytes(4)) != bytes(4):
-            assert monotonic() < deadline
-            os.sched_yield()
-        os.close(there)
-
-    def end(self) -> int:
-        """Wait for the end; answers the exit code."""
-        while self._read():
-            pass
-        return self.process.wait(PATIENCE)
-
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self._screen], [], [], PATIENCE)
-        assert ready, f"silent after {self.shown!r}"
-        try:
-            self.shown += os.read(self._screen, 4096).decode()
-        except OSError:  # EIO: nobody has the terminal open any more
-            return False
-        return True
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +62,7 @@ def at_three(here: Path) -> Path:
 @pytest.fixture
 def asked(at_three: Path) -> Iterator[Terminal]:
     """Give a terminal on which `down 2` has just asked its question."""
-    with closing(Terminal("down", "2")) as terminal:
+    with closing(Terminal([*WAVE, "down", "2"])) as terminal:
         terminal.read_until(QUESTION)
         yield terminal
 
@@ -154,12 +83,6 @@ async def up_to_three(path: Path) -> None:
 def versions(path: Path) -> list[int]:
     """Return what the database records."""
     return [version for (version,) in sql(path, "SELECT version FROM schema_migrations")]
-
-
-def sql(path: Path, text: str) -> list[Any]:
-    """Run one statement as somebody else would."""
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute(text).fetchall()
 
 
 # The question.
@@ -220,7 +143,7 @@ def test_ctrl_c_at_the_question(asked: Terminal, here: Path) -> None:
 
 def test_yes_asks_nothing(at_three: Path) -> None:
     """With `--yes` a terminal is not asked either."""
-    with closing(Terminal("down", "2", "--yes")) as terminal:
+    with closing(Terminal([*WAVE, "down", "2", "--yes"])) as terminal:
         assert 0 == terminal.end()
 
     assert WARNING + ROLLED_BACK == told_apart(terminal.shown)
@@ -230,9 +153,9 @@ def test_yes_asks_nothing(at_three: Path) -> None:
 @pytest.mark.parametrize(("answer", "version"), [("y", 3), ("n", 2)])
 def test_undo_asks(at_three: Path, answer: str, version: int) -> None:
     """`undo` says what it would restore and asks, as `down` does."""
-    with closing(Terminal("down", "2", "--yes")) as terminal:
+    with closing(Terminal([*WAVE, "down", "2", "--yes"])) as terminal:
         assert 0 == terminal.end()
-    with closing(Terminal("undo")) as terminal:
+    with closing(Terminal([*WAVE, "undo"])) as terminal:
         terminal.read_until(QUESTION)
         assert terminal.shown.startswith("WARNING: Restoring version 3, taken ")
         terminal.type(f"{answer}\n")
@@ -244,7 +167,7 @@ def test_undo_asks(at_three: Path, answer: str, version: int) -> None:
 
 def test_json_is_not_asked(at_three: Path) -> None:
     """Under `--json` there is no question, even on a terminal; it needs `--yes`."""
-    with closing(Terminal("down", "2", "--json")) as terminal:
+    with closing(Terminal([*WAVE, "down", "2", "--json"])) as terminal:
         assert 1 == terminal.end()
 
     assert '{"error": "ConfirmationRequired"' in terminal.shown
@@ -254,7 +177,7 @@ def test_json_is_not_asked(at_three: Path) -> None:
 
 def test_nothing_to_roll_back_asks_nothing(at_three: Path) -> None:
     """Where there is nothing to do there is nothing to confirm."""
-    with closing(Terminal("down", "4")) as terminal:
+    with closing(Terminal([*WAVE, "down", "4"])) as terminal:
         assert 0 == terminal.end()
 
     assert "Nothing to do: nothing above version 4 is applied\r\n" == terminal.shown
@@ -328,7 +251,7 @@ def test_repeated_signals_do_nothing_more(migrating: subprocess.Popen[str], here
 def test_ctrl_c_on_a_terminal_during_a_migration(tmp_path: Path, here: Path) -> None:
     """The key does what the signal does, and the line begins at the margin."""
     (tmp_path / "long.py").write_text(LONG)
-    with closing(Terminal("--migrations", "long:ALL", "up")) as terminal:
+    with closing(Terminal([*WAVE, "--migrations", "long:ALL", "up"])) as terminal:
         terminal.read_until("Applying migration 2: Long\r\n")
         terminal.type("\x03")
 

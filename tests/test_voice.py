@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from asyncclick.testing import CliRunner, Result
-
-from wave_async.cli import cli
+from conftest import sql, wave
 
 GREEN, YELLOW, RED = "\x1b[32m", "\x1b[33m", "\x1b[31m"
 
@@ -27,21 +23,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("bad.py").write_text(BAD)
 
 
-async def wave(*arguments: object, terminal: bool = False) -> Result:
-    """Run `wave migrate` in this process, as if on a terminal or not."""
-    runner = CliRunner()
-    return await runner.invoke(cli, ["migrate", *map(str, arguments)], color=terminal)
-
-
 def plain(text: str) -> str:
     """Return a text without its colours."""
     return re.sub(r"\x1b\[[\d;]*m", "", text)
-
-
-def sql(text: str) -> None:
-    """Change the database as somebody else would."""
-    with closing(sqlite3.connect(".wave/state.db", isolation_level=None)) as connection:
-        connection.execute(text)
 
 
 # Colour.
@@ -94,7 +78,7 @@ async def test_the_last_word_about_colour_counts() -> None:
 async def test_marks_have_their_colours() -> None:
     """Applied is green, pending yellow, unknown red."""
     await wave("up", 2)
-    sql("INSERT INTO schema_migrations VALUES (99, 'Whose?', 0, 'w1:a:b')")
+    sql(".wave/state.db", "INSERT INTO schema_migrations VALUES (99, 'Whose?', 0, 'w1:a:b')")
     shown = (await wave("--color", "always", "status")).stdout
 
     assert f"{GREEN}[x]\x1b[0m 1: " in shown
@@ -137,7 +121,7 @@ async def test_colours_are_all_that_is_added(monkeypatch: pytest.MonkeyPatch) ->
 async def test_a_difference_is_red_and_green() -> None:
     """What is missing is red, what is there instead green, and the word `Error:` is red."""
     await wave("up")
-    sql("ALTER TABLE pipeline_run ADD COLUMN mine TEXT")
+    sql(".wave/state.db", "ALTER TABLE pipeline_run ADD COLUMN mine TEXT")
     told = (await wave("--color", "always", "validate")).stderr
 
     assert told.startswith(f"{RED}Error:\x1b[0m ")

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.model.schema import Schema
     from wave_async.safety.policy import SnapshotPolicy
-    from wave_async.safety.proof import Demand
+    from wave_async.safety.proof import Demand, Replayed
     from wave_async.safety.rehearsal import Stopwatch
     from wave_async.safety.snapshots import Snapshot, Snapshots, Undone
     from wave_async.safety.verify import Verification
@@ -168,12 +168,10 @@ class MigrationManager:
             return plan.up(catalogue, found.applied, target, self._rules), found.populated
 
         entries, untracked = await self._decided(decide)
-        adopted: tuple[Entry, ...] | None = None
+        proven = None
         if entries and untracked:
-            proof = await self._proof(catalogue)
-            question = partial(consistently, proof)
-            adopted = await self.pool.ask(question, patience=self._lock_timeout)
-        adopted = adopted or ()
+            proven = await self._looked(await self._proof(catalogue))
+        adopted = proven or ()
         return _plan(Direction.UP, [e for e in entries if e not in adopted], adopted)
 
     async def plan_down(self, target: int) -> Plan:
@@ -209,8 +207,7 @@ class MigrationManager:
             problems = tuple(plan.problems(catalogue, found.applied, self._rules))
             return found, problems, (yield from safety.proof.read_schema())
 
-        question = partial(consistently, look)
-        found, problems, live = await self.pool.ask(question, patience=self._lock_timeout)
+        found, problems, live = await self._looked(look)
         if problems:
             raise ValidationFailed(problems)
         if not self._rules.check_checksums:
@@ -294,7 +291,7 @@ class MigrationManager:
         `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
-        entries = tuple(catalogue.entries.values())
+        entries = tuple(catalogue)
         upto = sum(entry.version <= version for entry in entries)
         what = f"version {version} cannot be recorded"
         demand = safety.proof.trust if force else await self._demand(entries, upto, what)
@@ -333,9 +330,7 @@ class MigrationManager:
     ) -> Import:
         """Return what `import_history` would do now, and raise what it would raise."""
         look = await self._importing(tool, version, force=force)
-        question = partial(consistently, look)
-        found = await self.pool.ask(question, patience=self._lock_timeout)
-        return found or safety.importing.Import(tool)
+        return await self._looked(look) or safety.importing.Import(tool)
 
     async def creation(self) -> Creation:
         """Return scripts that make the live schema and take it back: a first migration.
@@ -348,11 +343,7 @@ class MigrationManager:
         self, tool: str, version: int | None, *, force: bool
     ) -> Callable[[], Program[Import | None]]:
         known, catalogue = safety.importing.tool_named(tool), await self._proven()
-        replayed = None
-        if not force:
-            async with self._scratch() as run:
-                entries = tuple(catalogue.entries.values())
-                replayed = await safety.proof.replayed(run, entries)
+        replayed = None if force else await self._replayed()
         return safety.importing.Importing(known, catalogue, self._rules, version, replayed).look
 
     async def repair(
@@ -472,16 +463,14 @@ class MigrationManager:
     @property
     def migrations(self) -> tuple[Migration, ...]:
         """The migrations that it knows, by version."""
-        return tuple(entry.migration for entry in self._catalogue().entries.values())
+        return tuple(entry.migration for entry in self._catalogue())
 
     async def schemas(self) -> dict[int, Schema]:
         """Return the schema after each migration, by version: they are replayed in memory.
 
         The database is not opened. It ends before a migration that cannot be replayed without rows.
         """
-        entries = tuple((await self._proven()).entries.values())
-        async with self._scratch() as run:
-            return dict((await safety.proof.replayed(run, entries)).versions)
+        return dict((await self._replayed()).versions)
 
     async def log(self) -> tuple[LogEntry, ...]:
         """Return what was done to the database, the oldest first; empty where there is no log."""
@@ -517,7 +506,7 @@ class MigrationManager:
         shelf = self._shelf()
         snapshot = await asyncio.to_thread(shelf.find, name)
         carry = partial(self._log.carry_over, time(), snapshot.version)
-        program = partial(shelf.undo, snapshot, self._lock_timeout, carry)
+        program = partial(safety.restoration.restore, shelf, snapshot, self._lock_timeout, carry)
         return cast("Undone", await self._run(program))
 
     def _shelf(self) -> Snapshots:
@@ -534,10 +523,14 @@ class MigrationManager:
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
         if not guarded or self.pool.path == MEMORY:
             return walk.program
-        return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
+        return safety.precaution.Precaution(self._shelf(), walk, self._harmful).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
+
+    async def _looked(self, question: Callable[[], Program[T]]) -> T:
+        """Ask in one read transaction, as patiently as a run."""
+        return await self.pool.ask(partial(consistently, question), patience=self._lock_timeout)
 
     async def _decided(self, decide: Callable[[History], T]) -> T:
         """Read the history and decide on its thread: comparing many scripts may take a while."""
@@ -603,7 +596,13 @@ class MigrationManager:
 
     async def _proof(self, catalogue: Catalogue) -> Look:
         async with self._scratch() as run:
-            return await safety.proof.adoption(run, tuple(catalogue.entries.values()))
+            return await safety.proof.adoption(run, tuple(catalogue))
+
+    async def _replayed(self) -> Replayed:
+        """Replay the migrations in memory, up to one that cannot be without rows."""
+        entries = tuple(await self._proven())
+        async with self._scratch() as run:
+            return await safety.proof.replayed(run, entries)
 
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:

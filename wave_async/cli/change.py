@@ -223,7 +223,8 @@ async def repair(
 def _print_recorded(steps: Sequence[Step], verb: str, *, as_json: bool) -> None:
     if as_json:
         print_json({verb.lower(): step_list(steps)})
-    for step in () if as_json else steps:
+        return
+    for step in steps:
         remark(f"{verb} migration {step.version}: {printable(step.description)}")
-    if not steps and not as_json:
+    if not steps:
         remark("Nothing to do")

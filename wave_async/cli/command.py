@@ -14,7 +14,7 @@ import asyncclick as click
 from wave_async import safety
 from wave_async.cli.group import Options, placed
 from wave_async.cli.hint import print_hint
-from wave_async.cli.stream import error_document, print_line
+from wave_async.cli.stream import error_document, print_line, utc
 from wave_async.cli.voice import Voice, bad, good, say, voiced
 from wave_async.errors import WaveError, local_time, printable
 from wave_async.model.migration import Step
@@ -170,7 +170,7 @@ def snapshot_document(snapshot: Snapshot) -> dict[str, Any]:
         "name": snapshot.name,
         "path": str(snapshot.path),
         "version": snapshot.version,
-        "taken_at": snapshot.taken_at.isoformat().replace("+00:00", "Z"),
+        "taken_at": utc(snapshot.taken_at.timestamp()),
         "fingerprint": snapshot.fingerprint,
         "size": snapshot.size,
     }

@@ -48,7 +48,7 @@ async def lock(options: Options, *, as_json: bool, check: bool) -> None:
     settings = options.settings()
     if (path := lock_path(settings)) is None:
         raise ConfigError("tool.wave.lock", "", "a path, where migrations are in no folder")
-    now = lock_of(Catalogue(options.migrations(settings)).entries.values())
+    now = lock_of(Catalogue(options.migrations(settings)))
     changes = _require(path, now) if check else _written(path, now)
     if as_json:
         told = {"lock": str(path), "migrations": len(now.migrations)}

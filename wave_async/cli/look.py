@@ -146,8 +146,9 @@ async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None
         found = await runner.snapshots()
     if as_json:
         print_json({"snapshots": list(map(snapshot_document, found))})
-    for snapshot in found if not as_json else ():
+        return
+    for snapshot in found:
         about = f"version {snapshot.version}, {taken(snapshot)}, {megabytes(snapshot.size)}"
         say(f"{printable(snapshot.name)}  ({about})")
-    if not found and not as_json:
+    if not found:
         say("No snapshots")

@@ -51,7 +51,7 @@ def check(path: str) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
-        raise DatabaseUnusable(path, _reason(error)) from error
+        raise DatabaseUnusable(path, reason_of(error)) from error
     if kind := _KINDS.get(stat.S_IFMT(about.st_mode)):
         raise DatabaseUnusable(path, f"it is {kind}, not a file")
     if about.st_nlink > 1:
@@ -79,7 +79,7 @@ def make_directory(path: str) -> None:
     try:
         make_private(Path(path).parent)
     except OSError as error:
-        reason = f"its directory cannot be created: {_reason(error)}"
+        reason = f"its directory cannot be created: {reason_of(error)}"
         raise DatabaseUnusable(path, reason) from error
 
 
@@ -89,7 +89,8 @@ def make_private(directory: Path) -> None:
         missing.mkdir(mode=0o700, exist_ok=True)
 
 
-def _reason(error: OSError | ValueError) -> str:
+def reason_of(error: OSError | ValueError) -> str:
+    """Say in a few words why the system refused something."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 

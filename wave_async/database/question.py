@@ -43,7 +43,7 @@ class Question(Hop[T]):
         try:
             self._ask()
         except OSError as error:  # the file went away between two looks
-            self._error = DatabaseUnusable(self._path, str(error.strerror).lower())
+            self._error = DatabaseUnusable(self._path, files.reason_of(error))
         except BaseException as error:  # noqa: BLE001 - outcome() raises it in the awaiter
             self._error = error
         self.finished = True

@@ -14,7 +14,7 @@ from typing import Any
 
 from wave_async.database.history import TABLE
 from wave_async.errors import RebuildRefused
-from wave_async.model.script import LETTER, LETTER_OR_DIGIT, quoted_name
+from wave_async.model.script import LETTER, LETTER_OR_DIGIT, lowered, quoted_name, unquoted
 
 _Ask = Callable[..., list[Any]]
 
@@ -82,13 +82,13 @@ def rebuild_table(
             lambda sql, *values: connection.execute(sql, values).fetchall(),
             table,
             new_sql,
-            {_folded(name): expression for name, expression in (columns or {}).items()},
+            {lowered(name): expression for name, expression in (columns or {}).items()},
         )
     finally:
         connection.row_factory, connection.text_factory = rows, text
 
 
-def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[bytes, str]) -> None:
+def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[str, str]) -> None:
     old, body = _stored_name(ask, table), _body(table, new_sql)
     new = _unused_name(ask)
     ask(f"CREATE TABLE main.{new} ({body}")
@@ -96,7 +96,7 @@ def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[bytes, str]) ->
     gone = _names(ask, old) - _names(ask, new)
     probe = f"{new}probe"
     before, temporary = _broken(ask, old, probe, gone), ask(_TEMP_TRIGGERS)
-    mine = [row for row in ask(_OBJECTS, old) if _folded(row[2]) == _folded(old)]
+    mine = [row for row in ask(_OBJECTS, old) if lowered(row[2]) == lowered(old)]
     _copy(ask, old, new, given)
     statistics = _hand_over(ask, old, new)
     ask(f"DROP TABLE main.{quoted_name(old)}")
@@ -119,7 +119,7 @@ def _rebuild(ask: _Ask, table: str, new_sql: str, given: Mapping[bytes, str]) ->
 
 def _stored_name(ask: _Ask, table: str) -> str:
     """Return a table's name as it is stored."""
-    if _folded(table).startswith(b"sqlite_") or _folded(table) == TABLE.encode():
+    if lowered(table).startswith("sqlite_") or lowered(table) == TABLE:
         raise RebuildRefused(table, "it is not the application's own")
     found = ask("SELECT name, type FROM pragma_table_list(?) WHERE schema = 'main'", table)
     if not found:
@@ -136,9 +136,9 @@ def _body(table: str, new_sql: str) -> str:
     head = _CREATE_TABLE.match(new_sql)
     if head is None:
         raise RebuildRefused(table, "the new definition is not CREATE TABLE name (...)")
-    if head["schema"] and _folded(_unquoted(head["schema"])) != b"main":
+    if head["schema"] and lowered(unquoted(head["schema"])) != "main":
         raise RebuildRefused(table, f"the new definition is in another database: {head['schema']}")
-    if _folded(_unquoted(head["name"])) != _folded(table):
+    if lowered(unquoted(head["name"])) != lowered(table):
         raise RebuildRefused(table, f"the new definition is of another table: {head['name']}")
     return new_sql[head.end() :]
 
@@ -165,18 +165,18 @@ def _unused_name(ask: _Ask) -> str:
     return next(name for n in count() if (name := f"_rebuilt_{n}_") not in known)
 
 
-def _copy(ask: _Ask, old: str, new: str, given: Mapping[bytes, str]) -> None:
+def _copy(ask: _Ask, old: str, new: str, given: Mapping[str, str]) -> None:
     """Copy all rows, or raise."""
-    source = {_folded(n): quoted_name(n) for n, *_ in ask(_COLUMNS, old)} | dict(given)
+    source = {lowered(n): quoted_name(n) for n, *_ in ask(_COLUMNS, old)} | dict(given)
     columns = ask(_COLUMNS, new)
-    target = {_folded(n): n for n, hidden, _ in columns if not hidden}
-    if unknown := [key.decode() for key in given if key not in target]:
+    target = {lowered(n): n for n, hidden, _ in columns if not hidden}
+    if unknown := [key for key in given if key not in target]:
         raise RebuildRefused(old, f"the new definition has no such column: {', '.join(unknown)}")
     filled = {quoted_name(n): f"({source[key]}\n)" for key, n in target.items() if key in source}
     if not filled:
         raise RebuildRefused(old, "no column of the new definition is in the old one")
     rowids = _rowid(ask, old), _rowid(ask, new)
-    key = {_folded(n) for n, _, pk in columns if pk} if not ask(_KEY_INDEX, new) else set()
+    key = {lowered(n) for n, _, pk in columns if pk} if not ask(_KEY_INDEX, new) else set()
     if all(rowids) and not key & source.keys():
         filled[rowids[1]] = rowids[0]
     ask(  # ABORT: the new table's own ON CONFLICT must neither drop rows nor end the transaction
@@ -195,12 +195,12 @@ def _rowid(ask: _Ask, table: str) -> str:
     """Return a name of a table's rowid that no column hides, or "" without one."""
     ((without,),) = ask("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", table)
     hidden = _names(ask, table)
-    free = (name for name in ("rowid", "oid", "_rowid_") if name.encode() not in hidden)
+    free = (name for name in ("rowid", "oid", "_rowid_") if name not in hidden)
     return "" if without else next(free, "")
 
 
-def _names(ask: _Ask, table: str) -> set[bytes]:
-    return {_folded(name) for name, *_ in ask(_COLUMNS, table)}
+def _names(ask: _Ask, table: str) -> set[str]:
+    return {lowered(name) for name, *_ in ask(_COLUMNS, table)}
 
 
 def _hand_over(ask: _Ask, old: str, new: str) -> list[str]:
@@ -234,7 +234,7 @@ _Object = tuple[str, str, str, str]
 """Kind, name, table and SQL of an index, trigger or view, as SQLite stores them."""
 
 
-def _broken(ask: _Ask, table: str, probe: str, gone: Collection[bytes]) -> dict[_Object, str]:
+def _broken(ask: _Ask, table: str, probe: str, gone: Collection[str]) -> dict[_Object, str]:
     """Find the views, triggers and indexes of a table that do not work, with SQLite's reasons.
 
     Where "x" is no column SQLite takes it for the text 'x' (https://sqlite.org/quirks.html#dblquote),
@@ -242,8 +242,8 @@ def _broken(ask: _Ask, table: str, probe: str, gone: Collection[bytes]) -> dict[
     """
 
     def bracketed(quoted: re.Match[str]) -> str:
-        name = _unquoted(quoted[0])
-        return f"[{name}]" if _folded(name) in gone else quoted[0]
+        name = unquoted(quoted[0])
+        return f"[{name}]" if lowered(name) in gone else quoted[0]
 
     def works(found: _Object) -> None:
         kind, _, on, sql = found
@@ -304,17 +304,8 @@ def _unfit(table: str, found: _Object, reason: str) -> RebuildRefused:
     )
 
 
-def _never_fires(sql: str, gone: Collection[bytes]) -> str:
+def _never_fires(sql: str, gone: Collection[str]) -> str:
     """Say what SQLite does not: that a trigger waits for changes of a column that is gone."""
     event = _EVENT.match(sql)
     names = re.findall(_NAME, re.sub(_SPACE, " ", event["columns"] or "")) if event else []
-    return next((f"no such column: {n}" for n in names if _folded(_unquoted(n)) in gone), "")
-
-
-def _folded(name: str) -> bytes:
-    """Return what SQLite compares of a name: it knows the case of ASCII letters only."""
-    return name.encode().lower()
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace(name[-1] * 2, name[-1]) if name[0] in "\"'`[" else name
+    return next((f"no such column: {n}" for n in names if lowered(unquoted(n)) in gone), "")

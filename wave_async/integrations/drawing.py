@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 
 from wave_async.errors import printable
 from wave_async.integrations.extras import needs
-from wave_async.model.diagram import Change, Column, Diagram, Key, Kind, Table
+from wave_async.model.diagram import Change, Column, Diagram, Key, Table
 
 _CHARACTER, _ROW, _HEAD, _MARGIN = 7.25, 22, 30, 24
 _MARK, _GAP, _LONGEST = 6.5, 28, 48
@@ -52,8 +52,7 @@ class _Box:
     @cached_property
     def heading(self) -> str:
         """What stands beside its name."""
-        kind = "" if self.table.kind is Kind.TABLE else self.table.kind.value
-        return ", ".join(filter(None, (kind, self.table.change.value)))
+        return ", ".join(filter(None, (self.table.about, self.table.change.value)))
 
     @cached_property
     def gutter(self) -> int:
@@ -72,11 +71,6 @@ class _Box:
         """As high as its heading and a line for each column."""
         return _HEAD + _ROW * len(self.table.columns) + (4 if self.table.columns else 0)
 
-    def row(self, names: Iterable[str]) -> int | None:
-        """Return which row has the first of some columns."""
-        first = next(iter(names), None)
-        return next((i for i, c in enumerate(self.table.columns) if c.name == first), None)
-
     def cells(self) -> str:
         """Return it as Graphviz has it: empty cells, as large as they are drawn."""
         heights = [_HEAD, *[_ROW] * len(self.table.columns), *[4] * bool(self.table.columns)]
@@ -93,7 +87,7 @@ def _marks(column: Column) -> str:
 
 
 def _type(column: Column) -> str:
-    return _shown(column.type + (" not null" if column.required and not column.primary else ""))
+    return _shown(column.declared)
 
 
 def _laid_out(boxes: Mapping[str, _Box], keys: Iterable[Key]) -> dict[str, Any]:
@@ -109,8 +103,8 @@ def _laid_out(boxes: Mapping[str, _Box], keys: Iterable[Key]) -> dict[str, Any]:
     ]
     for key in keys:
         own = key.parent == key.table
-        parent = _port(boxes[key.parent].row(key.parents), "e")
-        child = _port(boxes[key.table].row(key.columns), "e" if own else "w")
+        parent = _port(boxes[key.parent].table.row(key.parents), "e")
+        child = _port(boxes[key.table].table.row(key.columns), "e" if own else "w")
         lines.append(f"{numbers[key.parent]}{parent} -> {numbers[key.table]}{child}")
     graph = AGraph(string="\n".join([*lines, "}"]))
     found: dict[str, Any] = json.loads(graph.draw(format="json", prog="dot"))
@@ -207,9 +201,8 @@ _FEET = {"one": "M-7,-5V5", "many": "M0,-5L-9,0L0,5"}
 
 def _drawn_table(box: _Box, x: float, y: float) -> ET.Element:
     table = box.table
-    kind = "missing" if table.kind is Kind.MISSING else table.change.value
     place = f"translate({x:g},{y:g})"
-    group = ET.Element("g", {"class": f"table {kind}".strip(), "transform": place})
+    group = ET.Element("g", {"class": f"table {table.mark}".strip(), "transform": place})
     _text(group, "title", printable(table.name))
     size = {"width": str(box.width), "rx": "6"}
     ET.SubElement(group, "rect", {"class": "box", "height": str(box.height), **size})

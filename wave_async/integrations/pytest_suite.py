@@ -50,14 +50,14 @@ class TestMigrations:
             locked = path and read_lock(path)
             if not locked:
                 pytest.skip("there is no lock file; `wave migrate lock` writes it")
-            locked.require(lock_of(catalogue.entries.values()), str(path))
+            locked.require(lock_of(catalogue), str(path))
 
     def test_no_unannounced_loss(self, wave_workshop: Workshop) -> None:
         """A migration that destroys data says so."""
         catalogue = _readable(wave_workshop)
         with told():
             effects = wave_workshop.effects()
-        entries = zip(catalogue.entries.values(), effects, strict=True)
+        entries = zip(catalogue, effects, strict=True)
         _fail(_losses(effect for entry, effect in entries if not entry.migration.loss))
 
     def test_every_migration_round_trips(self, wave_workshop: Workshop) -> None:

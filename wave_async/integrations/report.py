@@ -19,7 +19,6 @@ from wave_async.database.log import DONE
 from wave_async.errors import (
     ChecksumMismatch,
     HistoryError,
-    SchemaDrifted,
     ValidationFailed,
     printable,
 )
@@ -120,7 +119,8 @@ class Run:
 class Report:
     """All that the page shows.
 
-    `validation` is None where there are `problems`. `unproven` is the version of the first
+    `validation` is None where there are `problems`; `drift` are the differences of the schema from
+    what the migrations make. `unproven` is the version of the first
     migration that cannot be replayed without rows: what follows it has no known schema.
     """
 
@@ -129,17 +129,12 @@ class Report:
     made_at: float
     status: Status
     problems: tuple[HistoryError, ...]
+    drift: tuple[object, ...]
     validation: Validation | None
     runs: tuple[Run, ...]
     chapters: tuple[Chapter, ...]
     diagram: Diagram
     unproven: int | None
-
-    @property
-    def drift(self) -> tuple[object, ...]:
-        """In what the schema differs from what the migrations make."""
-        drifted = (p for p in self.problems if isinstance(p, SchemaDrifted))
-        return tuple(found for problem in drifted for found in problem.differences)
 
 
 async def gather(runner: MigrationRunner) -> Report:
@@ -151,10 +146,11 @@ async def gather(runner: MigrationRunner) -> Report:
     status, log = await runner.status(), await runner.log()
     validation: Validation | None = None
     problems: tuple[HistoryError, ...] = ()
+    drift: tuple[object, ...] = ()
     try:
         validation = await runner.validate()
     except ValidationFailed as error:
-        problems = error.problems
+        problems, drift = error.problems, error.differences
     schemas = await runner.schemas()
     migrations = {migration.version: migration for migration in runner.migrations}
     took = {e.version: e.duration for e in log if (e.action, e.outcome) == ("up", DONE)}
@@ -166,6 +162,7 @@ async def gather(runner: MigrationRunner) -> Report:
         made_at=time.time(),
         status=status,
         problems=problems,
+        drift=drift,
         validation=validation,
         runs=tuple(_runs(log)),
         chapters=tuple(

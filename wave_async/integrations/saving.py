@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from wave_async.database.files import reason_of
 from wave_async.errors import ReportNotWritten
 from wave_async.integrations.report import MARK
 
@@ -30,7 +31,7 @@ def save(page: str, path: Path, *, database: str, force: bool = False) -> Path:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise ReportNotWritten(str(path), (error.strerror or str(error)).lower()) from error
+        raise ReportNotWritten(str(path), reason_of(error)) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
@@ -48,5 +49,5 @@ def _problem(path: Path, database: Path, *, force: bool) -> str:
         with path.open("rb") as file:
             ours = MARK.encode() in file.read(_BEGINNING)
     except (OSError, ValueError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
+        return reason_of(error)
     return "" if ours or force else "it is no report; to overwrite it, say --force"

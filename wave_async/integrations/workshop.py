@@ -102,12 +102,11 @@ class Workshop:
 
     def effects(self) -> tuple[Effect, ...]:
         """Tell what each migration destroys."""
-        entries = self.catalogue.entries.values()
 
         async def tried() -> tuple[Effect, ...]:
             async with SingleConnectionPool(":memory:", setup=self._setup) as pool:
-                program = partial(safety.effects.effects, Schema(), entries, Direction.UP)
-                return await pool.run(program) or ()
+                tried_out = partial(safety.effects.effects, Schema(), self.catalogue, Direction.UP)
+                return await pool.run(tried_out) or ()
 
         return apart(tried)
 
@@ -127,7 +126,7 @@ class Workshop:
 
     async def _migrate(self, path: Path, version: int) -> None:
         """Migrate a file; SQLite folds the log into it when its last connection is closed."""
-        migrations = [entry.migration for entry in self.catalogue.entries.values()]
+        migrations = [entry.migration for entry in self.catalogue]
         async with SingleConnectionPool(path, setup=self._setup) as pool:
             manager = MigrationManager(pool, migrations, lock_timeout=LOCK_TIMEOUT)
             down = version < await manager.current_version()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from wave_async.errors import DuplicateVersion, InvalidMigration, VersionGap, printable
@@ -85,6 +85,10 @@ class Catalogue:
         for migration in sorted(map(_migration, migrations), key=lambda m: m.version):
             self._add(migration)
 
+    def __iter__(self) -> Iterator[Entry]:
+        """Return the entries, by version."""
+        return iter(self.entries.values())
+
     @property
     def newest(self) -> int:
         """The highest version, 0 if there is none."""
@@ -95,7 +99,7 @@ class Catalogue:
 
         Raises `InvalidScript`.
         """
-        for entry in self.entries.values():
+        for entry in self:
             _ = entry.up, entry.down
 
     def _add(self, migration: Migration) -> None:

@@ -18,6 +18,7 @@ from wave_async.model.script import (
     lowered,
     quoted_name,
     tokens,
+    unquoted,
 )
 
 Line = tuple[str, str]
@@ -172,14 +173,6 @@ def _name(name: str) -> str:
     name = lowered(name)
     plain = _PLAIN.fullmatch(name) and name not in _NOT_A_NAME
     return name if plain else quoted_name(name)
-
-
-def unquoted(token: str) -> str:
-    """Return the name that a token stands for, quoted in any of SQLite's ways or not at all."""
-    quote = token[0]
-    if quote == "[":
-        return token[1:-1]
-    return token[1:-1].replace(quote * 2, quote) if quote in "\"`'" else token
 
 
 def _items(words: Sequence[str]) -> tuple[list[tuple[int, int]], int]:

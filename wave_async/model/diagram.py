@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from wave_async.model.ddl import as_shown, name_and_rest, unquoted
+from wave_async.model.ddl import as_shown, name_and_rest
 from wave_async.model.schema import Object, Schema
-from wave_async.model.script import lowered, tokens
+from wave_async.model.script import lowered, tokens, unquoted
 
 # What ends the type of a column (https://sqlite.org/syntax/column-constraint.html).
 _WORDS = "as check collate constraint default generated not null primary references unique"
@@ -54,6 +54,21 @@ class Column:
         marks = (("PK", self.primary), ("FK", self.foreign), ("UK", self.unique))
         return tuple(mark for mark, is_part in marks if is_part)
 
+    @property
+    def nullness(self) -> str:
+        """`not null` where it has to be said: of a primary key it goes without saying."""
+        return "not null" if self.required and not self.primary else ""
+
+    @property
+    def declared(self) -> str:
+        """Its type, and that it is not null."""
+        return " ".join(filter(None, (self.type, self.nullness)))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of it besides type and keys."""
+        return [remark for remark in (self.nullness, "new" if self.new else "") if remark]
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -63,6 +78,21 @@ class Table:
     kind: Kind = Kind.TABLE
     columns: tuple[Column, ...] = ()
     change: Change = Change.NONE
+
+    @property
+    def about(self) -> str:
+        """What it is, unless an ordinary table."""
+        return "" if self.kind is Kind.TABLE else self.kind.value
+
+    @property
+    def mark(self) -> str:
+        """What its colour tells: `missing`, `new`, `changed` or nothing."""
+        return "missing" if self.kind is Kind.MISSING else self.change.value
+
+    def row(self, names: Iterable[str]) -> int | None:
+        """Return in which row the first of some columns is, None if in none."""
+        first = next(iter(names), None)
+        return next((i for i, c in enumerate(self.columns) if c.name == first), None)
 
 
 @dataclass(frozen=True, slots=True)

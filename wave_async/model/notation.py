@@ -11,7 +11,7 @@ from html import escape
 from itertools import zip_longest
 
 from wave_async.errors import printable
-from wave_async.model.diagram import Change, Column, Diagram, Key, Kind, Table
+from wave_async.model.diagram import Change, Column, Diagram, Key, Table
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _NEW = "#d7f5dd", "#1a7f37"
@@ -24,8 +24,8 @@ def _title(diagram: Diagram) -> str:
     return f"schema at version {diagram.version}{about}"
 
 
-def _kind(table: Table) -> str:
-    return "" if table.kind is Kind.TABLE else table.kind.value
+def _label(table: Table) -> str:
+    return f"{table.name} ({table.about})" if table.about else table.name
 
 
 # Mermaid (https://mermaid.js.org/syntax/entityRelationshipDiagram.html).
@@ -56,17 +56,13 @@ def _mermaid(diagram: Diagram) -> Iterator[str]:
         yield f'    {ids[key.parent]} {one}--{many} {ids[key.table]} : "{label}"'
     for name, (fill, stroke) in (("new", _NEW), ("changed", _CHANGED), ("missing", _GONE)):
         dashed = ",stroke-dasharray:4" if name == "missing" else ""
-        if used := [ids[table.name] for table in diagram.tables if name == _mermaid_class(table)]:
+        if used := [ids[table.name] for table in diagram.tables if name == table.mark]:
             yield f"    classDef {name} fill:{fill},stroke:{stroke},color:#1f2328{dashed}"
             yield f"    class {','.join(used)} {name}"
 
 
-def _mermaid_class(table: Table) -> str:
-    return "missing" if table.kind is Kind.MISSING else table.change.value
-
-
 def _mermaid_table(table: Table, name: str) -> Iterator[str]:
-    shown = f"{table.name} ({_kind(table)})" if _kind(table) else table.name
+    shown = _label(table)
     label = f'["{_mermaid_text(shown)}"]' if name != shown else ""
     if not table.columns:
         yield f"{name}{label}"
@@ -81,8 +77,7 @@ def _mermaid_column(column: Column) -> str:
     shown, kind = _mermaid_word(column.name), _mermaid_word(column.type.replace(", ", ","))
     told = [column.name] if shown != column.name else []
     told += [column.type] if kind != column.type else []
-    told += ["not null"] if column.required and not column.primary else []
-    told += ["new"] if column.new else []
+    told += column.remarks
     words = [kind or "any", shown, ", ".join(column.keys)]
     words += [f'"{_mermaid_text(", ".join(told))}"'] if told else []
     return " ".join(filter(None, words))
@@ -127,7 +122,7 @@ def dot(diagram: Diagram) -> str:
 
 
 def _dot(diagram: Diagram) -> Iterator[str]:
-    columns = {table.name: table.columns for table in diagram.tables}
+    tables = {table.name: table for table in diagram.tables}
     yield f"digraph {_dot_quoted(_title(diagram))} {{"
     yield '    graph [rankdir=LR, pack=24, packmode="array", ranksep=0.8]'
     yield '    node [shape=plain, fontname="Helvetica", fontsize=11]'
@@ -135,15 +130,14 @@ def _dot(diagram: Diagram) -> Iterator[str]:
     for table in diagram.tables:
         yield f"    {_dot_quoted(table.name)} [label=<{_dot_table(table)}>]"
     for key in diagram.keys:
-        parent = _dot_quoted(key.parent) + _port(columns[key.parent], key.parents, "right{}:e")
-        child = _dot_quoted(key.table) + _port(columns[key.table], key.columns, "left{}:w")
+        parent = _dot_quoted(key.parent) + _port(tables[key.parent], key.parents, "right{}:e")
+        child = _dot_quoted(key.table) + _port(tables[key.table], key.columns, "left{}:w")
         yield f"    {parent} -> {child}{_dot_edge(key)}"
     yield "}"
 
 
-def _port(columns: Iterable[Column], names: Iterable[str], port: str) -> str:
-    first = next(iter(names), None)
-    at = next((i for i, column in enumerate(columns) if column.name == first), None)
+def _port(table: Table, names: Iterable[str], port: str) -> str:
+    at = table.row(names)
     return "" if at is None else ":" + port.format(at)
 
 
@@ -156,7 +150,7 @@ def _dot_edge(key: Key) -> str:
 
 def _dot_table(table: Table) -> str:
     fill, stroke = {Change.NEW: _NEW, Change.CHANGED: _CHANGED, Change.NONE: _GONE}[table.change]
-    kind = f" <I>({_kind(table)})</I>" if _kind(table) else ""
+    kind = f" <I>({table.about})</I>" if table.about else ""
     head = f'<TR><TD COLSPAN="3" BGCOLOR="{fill}"><B>{_html(table.name)}</B>{kind}</TD></TR>'
     rows = "".join(_dot_row(at, column) for at, column in enumerate(table.columns))
     return f'<TABLE BORDER="0" CELLBORDER="1" CELLSPACING="0" COLOR="{stroke}">{head}{rows}</TABLE>'
@@ -164,10 +158,9 @@ def _dot_table(table: Table) -> str:
 
 def _dot_row(at: int, column: Column) -> str:
     fill = f' BGCOLOR="{_NEW[0]}"' if column.new else ""
-    kind = column.type + (" not null" if column.required and not column.primary else "")
     cells = (
         f'<TD{fill} PORT="left{at}" ALIGN="LEFT">{_html(column.name)}</TD>',
-        f'<TD{fill} ALIGN="LEFT">{_html(kind.strip()) or " "}</TD>',
+        f'<TD{fill} ALIGN="LEFT">{_html(column.declared) or " "}</TD>',
         f'<TD{fill} PORT="right{at}">{", ".join(column.keys) or " "}</TD>',
     )
     return f"<TR>{''.join(cells)}</TR>"
@@ -210,8 +203,8 @@ def _d2_end(table: str, column: str | None, known: Collection[tuple[str, str | N
 def _d2_table(table: Table) -> Iterator[str]:
     yield f"{_d2_quoted(table.name)}: {{"
     yield "  shape: sql_table"
-    if _kind(table):
-        yield f"  label: {_d2_quoted(f'{table.name} ({_kind(table)})')}"
+    if table.about:
+        yield f"  label: {_d2_quoted(_label(table))}"
     if table.change is not Change.NONE:
         fill = (_NEW if table.change is Change.NEW else _CHANGED)[1]
         yield f'  style.fill: "{fill}"'
@@ -224,9 +217,7 @@ _D2_KEYS = {"PK": "primary_key", "FK": "foreign_key", "UK": "unique"}
 
 
 def _d2_column(column: Column) -> str:
-    keys = [_D2_KEYS[mark] for mark in column.keys]
-    keys += ["not null"] if column.required and not column.primary else []
-    keys += ["new"] if column.new else []
+    keys = [*(_D2_KEYS[mark] for mark in column.keys), *column.remarks]
     told = f" {{constraint: [{'; '.join(keys)}]}}" if keys else ""
     return f"{_d2_quoted(column.name)}: {_d2_quoted(column.type or 'any')}{told}"
 

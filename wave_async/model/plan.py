@@ -125,7 +125,7 @@ def status(catalogue: Catalogue, applied: Sequence[AppliedMigration], rules: Rul
         entry.version: MigrationStatus(
             entry.version, entry.migration.description, State.PENDING, applied_at=None
         )
-        for entry in catalogue.entries.values()
+        for entry in catalogue
     }
     for row in applied:
         known = row.version in rows

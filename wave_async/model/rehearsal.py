@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wave_async.model.difference import Difference
@@ -15,6 +16,15 @@ class RowChange:
     table: str
     before: int | None
     after: int | None
+
+
+def row_changes(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[RowChange, ...]:
+    """Return the tables, by name, whose rows are not as many as they were."""
+    return tuple(
+        RowChange(table, before.get(table), after.get(table))
+        for table in sorted({*before, *after})
+        if before.get(table) != after.get(table)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,14 @@ def quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def unquoted(token: str) -> str:
+    """Return the name that a token stands for, quoted in any of SQLite's ways or not at all."""
+    quote = token[0]
+    if quote == "[":
+        return token[1:-1]
+    return token[1:-1].replace(quote * 2, quote) if quote in "\"`'" else token
+
+
 def lowered(name: str) -> str:
     """Return a name in lower case as SQLite compares names, where É and é are two letters."""
     return name.lower() if name.isascii() else CAPITALS.sub(lambda m: m[0].lower(), name)

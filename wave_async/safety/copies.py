@@ -15,14 +15,12 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 from wave_async.database import files
-from wave_async.database.connection import BUSY_TIMEOUT, explained
 from wave_async.database.driver import EngineConnection, refuse_unrun
-from wave_async.database.question import Question, Setup
+from wave_async.database.question import Setup
 from wave_async.database.requests import Call, Program, Query
 from wave_async.database.walk import consistently
 from wave_async.errors import NoSpace
@@ -209,28 +207,3 @@ def copying(target: Path, setup: Setup | None = None) -> Program[None]:
         yield Call(copy)
 
     yield from consistently(program)
-
-
-@contextmanager
-def private_copy(
-    path: str, directory: Path | None = None, setup: Setup | None = None
-) -> Iterator[Path]:
-    """Copy a database to a private place beside it, or in `directory`; it is gone afterwards.
-
-    Nothing of the original changes, and a missing one is copied as an empty one. Raises `NoSpace`,
-    `DatabaseError`, and `OSError` where the place cannot be made.
-    """
-    name = Path(path).name
-    with private_directory(directory or Path(path).parent, f".{name}.rehearsal-") as place:
-        copy = place / name
-        question = Question(path, partial(copying, copy, setup), _unheard, BUSY_TIMEOUT, setup)
-        question.ask()
-        try:
-            question.outcome()
-        except sqlite3.Error as error:
-            raise explained(error, path, BUSY_TIMEOUT) from error
-        yield copy
-
-
-def _unheard(_: object) -> None:
-    """Tell nobody."""

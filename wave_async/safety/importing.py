@@ -72,7 +72,7 @@ class Importing:
         return Import(tool.name, records(tool.naming, found.rows, entries, self._now), renamed)
 
     def _meant(self, found: Found) -> Program[Sequence[Entry]]:
-        tool, entries = self._tool, tuple(self._catalogue.entries.values())
+        tool, entries = self._tool, tuple(self._catalogue)
         if tool.naming.is_ours:
             return meant(tool.name, tool.naming, found.rows, entries)
         if self._version is not None:

@@ -6,7 +6,7 @@ Knows no manager: what runs the plan, and what goes back, is handed in.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike
@@ -24,7 +24,7 @@ from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError,
 from wave_async.model.difference import Difference, differences
 from wave_async.model.events import Event, StepFinished, StepStarted
 from wave_async.model.migration import Step
-from wave_async.model.rehearsal import Rehearsal, RowChange
+from wave_async.model.rehearsal import Rehearsal, row_changes
 from wave_async.model.schema import Schema
 from wave_async.model.script import quoted_name
 from wave_async.safety.copies import copying, private_directory
@@ -124,7 +124,7 @@ async def rehearse(
         times=times,
         failure=failure,
         changes=tuple(differences(before.schema, after.schema)),
-        rows=tuple(_changed(before.rows, after.rows)),
+        rows=row_changes(before.rows, after.rows),
         violations=await stage.ask(partial(_violated_since, before.violations)),
         damage=await stage.ask(_damage),
         back=None if failure or back is None else await _not_restored(stage, back, before.schema),
@@ -160,13 +160,6 @@ def _facts() -> Program[Facts]:
         if not isinstance(counted, sqlite3.Error):  # of an extension that is not loaded
             ((rows[table],),) = counted
     return Facts(schema, rows, (yield from keys.violations()))
-
-
-def _changed(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[RowChange]:
-    for table in sorted({*before, *after}):
-        change = RowChange(table, before.get(table), after.get(table))
-        if change.before != change.after:
-            yield change
 
 
 def _violated_since(before: keys.Violations) -> Program[str]:

@@ -1,6 +1,6 @@
-"""Snapshots of a database: taken before what destroys, listed, and restored.
+"""Snapshots of a database: taken, listed, compared.
 
-Knows when and where; how a database is copied is told in `copies`.
+Knows where they are and what they are called; how a database is copied is told in `copies`.
 """
 
 from __future__ import annotations
@@ -8,32 +8,20 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
-from typing import cast
 
 from wave_async.database import files, history
 from wave_async.database.driver import EngineConnection
 from wave_async.database.question import Setup
-from wave_async.database.requests import BeginWrite, Call, Program, Report, Rollback
 from wave_async.database.schema import READ
-from wave_async.database.session import POLL
-from wave_async.database.walk import Walk
-from wave_async.errors import (
-    DatabaseLocked,
-    SnapshotFailed,
-    SnapshotNotFound,
-    SnapshotUnusable,
-)
-from wave_async.model.events import SnapshotTaken
-from wave_async.model.migration import Direction, Step
-from wave_async.model.rehearsal import RowChange
+from wave_async.errors import SnapshotFailed, SnapshotNotFound, SnapshotUnusable
+from wave_async.model.rehearsal import RowChange, row_changes
 from wave_async.model.schema import Object, Schema
 from wave_async.model.script import quoted_name
 from wave_async.safety.copies import (
@@ -42,15 +30,11 @@ from wave_async.safety.copies import (
     damage,
     locked,
     opened,
-    page_size,
     private_directory,
     size,
     sync,
 )
 from wave_async.safety.policy import SnapshotPolicy
-
-Carry = Callable[[EngineConnection, EngineConnection], object]
-"""Given a connection that reads what is being replaced and one that writes what replaces it."""
 
 COPY = "copy.db"
 _TIME = "%Y%m%dT%H%M%S%fZ"
@@ -150,8 +134,7 @@ class Snapshots:
             with private_directory(self.directory, f".{self._label}.{purpose}-") as place:
                 yield place
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise SnapshotFailed(str(self.directory), reason) from error
+            raise SnapshotFailed(str(self.directory), files.reason_of(error)) from error
 
     def take(self, live: EngineConnection, check: Check, *, verify: bool = True) -> Snapshot:
         """Copy what a connection sees; only what is whole gets a name, also after a crash.
@@ -197,154 +180,7 @@ class Snapshots:
                 then = _counts(connection)
         except sqlite3.DatabaseError as error:
             raise SnapshotUnusable(str(snapshot.path), str(error)) from error
-        now = _counts(live)
-        return tuple(
-            RowChange(table, then.get(table), now.get(table))
-            for table in sorted({*now, *then})
-            if now.get(table) != then.get(table)
-        )
-
-    def undo(
-        self, snapshot: Snapshot, patience: float, carry: Carry | None = None
-    ) -> Program[Undone]:
-        """Write a snapshot into the live database, in one transaction.
-
-        Other connections read on, and see it when it is done. What is replaced is kept as a
-        snapshot, under the same lock; what `carry` writes then is part of what replaces it. Raises
-        `SnapshotUnusable`, `SnapshotFailed`, `NoSpace` and `DatabaseLocked`, nothing changed then.
-        """
-        if not (yield BeginWrite(patience)):  # this waiting is told, that of a backup is not
-            raise DatabaseLocked(patience)
-        yield Rollback()
-        restoration = _Restoration(self, snapshot, patience, carry)
-        yield Call(restoration.run)
-        with suppress(OSError):
-            self.prune()
-        return Undone(snapshot, cast(Snapshot, restoration.replaced))
-
-
-class _Restoration:
-    """One run of `undo` on the connection's thread."""
-
-    def __init__(
-        self, snapshots: Snapshots, snapshot: Snapshot, patience: float, carry: Carry | None
-    ) -> None:
-        self._snapshots = snapshots
-        self._snapshot = snapshot
-        self._opened = partial(opened, setup=snapshots.setup)
-        self._patience = patience
-        self._carry = carry
-        self.replaced: Snapshot | None = None
-
-    def run(self, live: EngineConnection) -> None:
-        with (
-            self._snapshots.workplace("undo") as place,
-            self._opened(self._whole_copy(place, live.raise_if_cancelled)) as new,
-        ):
-            self._require_fit(new, live)
-            self._deadline = monotonic() + self._patience
-            step = partial(self._step, place / COPY, live.raise_if_cancelled)
-            # After one page the lock is ours, and nothing is final yet.
-            try:
-                new.backup(live, pages=1, progress=step, sleep=POLL)
-            except BaseException:
-                if self.replaced is not None:
-                    self.replaced.path.unlink(missing_ok=True)
-                raise
-
-    def _whole_copy(self, place: Path, check: Check) -> Path:
-        """Copy the snapshot to a private place, where others may not damage it any more."""
-        setup, copy = self._snapshots.setup, place / COPY
-        try:
-            with self._opened(self._snapshot.path, immutable=True) as source:
-                copy_database(source, copy, setup, check=check)
-            with self._opened(copy) as connection:
-                found = damage(connection, check)
-        except sqlite3.DatabaseError as error:
-            found = str(error)
-        if found:
-            raise SnapshotUnusable(str(self._snapshot.path), f"it is damaged: {found}")
-        return copy
-
-    def _require_fit(self, new: EngineConnection, live: EngineConnection) -> None:
-        its, ours = page_size(new), page_size(live)
-        if its != ours:
-            reason = f"its pages have {its} bytes, those of the database {ours}"
-            raise SnapshotUnusable(str(self._snapshot.path), reason)
-        if size(new) < 2 * its:  # of a single page there is no callback before the end
-            new.execute("CREATE TABLE main.two_pages (x)")
-            new.execute("DROP TABLE main.two_pages")
-        if size(new) < 2 * its:  # auto_vacuum gave the page back
-            raise SnapshotUnusable(str(self._snapshot.path), "it is empty: delete the database")
-
-    def _step(self, copy: Path, check: Check, status: int, _left: int, _all: int) -> None:
-        if status == sqlite3.SQLITE_DONE:  # committed: nothing may fail any more
-            return
-        check()
-        if status in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            if monotonic() >= self._deadline:  # SQLite itself would try for ever
-                raise DatabaseLocked(self._patience)
-        elif self.replaced is None:
-            with self._opened(self._snapshots.database, read_only=True) as old:
-                # Not verified: damage is a reason to undo.
-                self.replaced = self._snapshots.take(old, check, verify=False)
-                if self._carry is not None:
-                    with self._opened(copy) as new:  # changed, it is copied from its start again
-                        new.execute("BEGIN")
-                        self._carry(old, new)
-                        new.execute("COMMIT")
-
-
-class Precaution:
-    """The snapshot of one run, taken under the lock of its first step.
-
-    As long as the run goes on its file is locked: so of many workers that start at once the first
-    alone takes one. A run that has changed nothing leaves none behind. `harmful` are the versions
-    that destroy something on the way up.
-    """
-
-    def __init__(self, snapshots: Snapshots, walk: Walk, harmful: Collection[int] = ()) -> None:
-        self._snapshots = snapshots
-        self._walk = walk
-        self._harmful = harmful
-        self._taken: Snapshot | None = None
-        self._lock: int | None = None
-        walk.before_first = self._take
-
-    def program(self) -> Program[tuple[Step, ...]]:
-        """Run the walk."""
-        try:
-            return (yield from self._walk.program())
-        finally:
-            self._end()
-
-    def _take(self) -> Program[None]:
-        walk = self._walk
-        harmful = any(migration.version in self._harmful for migration in walk.left)
-        if harmful or self._snapshots.policy.always or walk.direction is Direction.DOWN:
-            yield Call(self._take_beside)
-        if self._taken is not None:
-            yield Report(SnapshotTaken(str(self._taken.path)))
-
-    def _take_beside(self, connection: EngineConnection) -> None:
-        snapshots = self._snapshots
-        with opened(snapshots.database, snapshots.setup, read_only=True) as live:
-            if not snapshots.is_guarding(newest_version(live)):
-                with suppress(OSError):
-                    snapshots.prune()  # what killed runs have left
-                self._taken = snapshots.take(live, connection.raise_if_cancelled)
-                self._lock = locked(self._taken.path)
-
-    def _end(self) -> None:
-        if self._taken is None:
-            return
-        with suppress(OSError):
-            if self._walk.changed:
-                self._snapshots.prune()
-            else:
-                self._taken.path.unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        return row_changes(then, _counts(live))
 
 
 def _is_held(path: Path) -> bool:

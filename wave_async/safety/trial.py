@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from math import inf
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from wave_async.database import history
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.driver import EngineConnection
-from wave_async.database.requests import (
-    BeginWrite,
-    Call,
-    Execute,
-    Guard,
-    Look,
-    Program,
-    Query,
-    Request,
-    Rollback,
-    T,
-)
+from wave_async.database.requests import Call, Execute, Program, Query
 from wave_async.database.schema import read_schema
 from wave_async.database.walk import Walk
 from wave_async.errors import WaveError
@@ -33,13 +21,11 @@ from wave_async.model.difference import Difference, differences
 from wave_async.model.migration import Direction
 from wave_async.model.schema import Schema
 from wave_async.model.script import quoted_name
+from wave_async.safety.interrupter import Interrupter
 from wave_async.safety.seeds import COLUMNS, seed
 
 GROWTH = 4
 """How many times later each interrupt of a statement comes, unless every moment is tried."""
-
-Place = tuple[int, int]
-"""A moment of a run: which request it is, and which step of SQLite's machine."""
 
 
 @dataclass(slots=True)
@@ -91,7 +77,7 @@ class Trial:
         self._pool = pool
         self._timeout = statement_timeout
         self._thorough = thorough
-        self._interrupter = _Interrupter()
+        self._interrupter = Interrupter()
         self._seeded = Schema()
 
     async def image(self) -> bytes:
@@ -190,59 +176,6 @@ class Trial:
 
     async def _state(self) -> State:
         return await self._pool.ask(_state)
-
-
-class _Interrupter:
-    """Ends a statement of a migration, from its BEGIN up to its COMMIT, at a place or after it."""
-
-    def __init__(self) -> None:
-        self._target = self._at = (0, 0)
-        self._inside = self._armed = False
-        self.hit: Place | None = None
-
-    def aim(self, target: Place) -> None:
-        """Wait for a place in the next run."""
-        self._target, self._at, self.hit = target, (0, 0), None
-
-    def tick(self) -> bool:
-        """Count a step of SQLite's machine; answers whether the statement ends there."""
-        if not self._armed or self.hit:
-            return False
-        self._at = self._at[0], self._at[1] + 1
-        if self._at < self._target:
-            return False
-        self.hit = self._at
-        return True
-
-    def watch(self, program: Program[T]) -> Program[T]:
-        """Run a program, and see what it asks for."""
-        answer: Any = None
-        resume: Callable[[Any], Request] = program.send
-        while True:
-            try:
-                request = resume(answer)
-            except StopIteration as stop:
-                return cast(T, stop.value)
-            self._see(request)
-            if isinstance(request, Guard):
-                request = replace(request, look=partial(self._see_inside, request.look))
-            try:
-                answer, resume = (yield request), program.send
-            except BaseException as error:  # noqa: BLE001 - the program decides what follows
-                answer, resume = error, program.throw
-
-    def _see(self, request: Request) -> None:
-        if isinstance(request, BeginWrite):
-            self._inside = True
-        elif isinstance(request, Rollback) or request == Execute("COMMIT"):
-            self._inside = False
-        self._armed = self._inside and isinstance(request, Execute | Call)
-        self._at = self._at[0] + 1, 0
-
-    def _see_inside(self, look: Look, sql: str) -> Program[None]:
-        """Count a statement of a function like one of a script."""
-        yield from look(sql)
-        self._at = self._at[0] + 1, 0
 
 
 def _walk(entry: Entry, direction: Direction) -> Program[object]:

@@ -115,7 +115,7 @@ async def verify(
     trial = partial(Trial, statement_timeout=statement_timeout, thorough=thorough)
     async with pool() as bare, pool() as full:
         proof = _Proof(trial(bare), trial(full), thorough=thorough, interrupt=interrupt)
-        left = list(catalogue.entries.values())
+        left = list(catalogue)
         while left:
             if on_step is not None:
                 on_step(left[0].step(Direction.UP))
