@@ -103,6 +103,29 @@ async def test_it_goes_back_with_rows() -> None:
     assert 0 == (await wave("validate", "--strict")).exit_code
 
 
+MARKS = {
+    "a comment without end": ("pairs", "CREATE VIEW v AS SELECT 1 /* and so on"),
+    "a header": ("drizzle", "CREATE TABLE t (x\n-- wave: transaction=off\n)"),
+    "another format": ("single", "CREATE TABLE t (x DEFAULT '\n-- +goose Up\n')"),
+    "a way down": ("dbmate", "CREATE TABLE t (x\n-- migrate:down\n)"),
+    "a placeholder": ("flyway", "CREATE TABLE t (x DEFAULT '${x}')"),
+}
+
+
+@pytest.mark.parametrize("case", MARKS)
+async def test_a_schema_that_a_format_cannot_say(case: str) -> None:
+    """What would not be read as it is in the database is refused, and nothing is written."""
+    name, script = MARKS[case]
+    with closing(sqlite3.connect("app.db")) as db:
+        db.execute(script)
+    result = await wave("--format", name, "new", "--from-database", "First")
+
+    assert 1 == result.exit_code
+    assert 1 == result.stderr.count("\n")
+    assert f"this schema cannot be written as {name}: " in result.stderr
+    assert [] == list(Path("migrations").rglob("*"))
+
+
 def test_children_come_after_their_parents() -> None:
     """Tables are made after those that they refer to, and dropped before them."""
     objects = [Object("table", n, n, f"CREATE TABLE {n} (x)") for n in ("A", "b", "c")]

@@ -147,3 +147,22 @@ async def test_events_come_in_the_context_of_who_runs(pool: SingleConnectionPool
     await manager.migrate_up()
 
     assert {"me"} == set(told)
+
+
+async def test_a_listener_that_fails(pool: SingleConnectionPool) -> None:
+    """The run goes on, and the loop's exception handler is told each time."""
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    told: list[object] = []
+
+    def fail(event: object) -> None:
+        told.append(event)
+        raise LookupError
+
+    manager = MigrationManager(pool, numbered(2), on_event=fail)
+    await manager.migrate_up()
+
+    assert 2 == await manager.current_version()
+    assert told
+    assert [LookupError] * len(told) == list(map(type, failures))

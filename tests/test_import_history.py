@@ -287,6 +287,11 @@ REFUSED = {
         ["INSERT INTO schema_migrations VALUES ('first')"],
         "it has applied 'first', which this code does not have",
     ),
+    "a number without end": (
+        "dbmate",
+        [f"INSERT INTO schema_migrations VALUES ('{'9' * 5000}')"],
+        "which this code does not have",
+    ),
     "a hole": (
         "goose",
         ["DELETE FROM goose_db_version WHERE version_id = 1"],
@@ -320,6 +325,11 @@ REFUSED = {
     "renamed before": (
         "dbmate",
         ["CREATE TABLE schema_migrations_dbmate (x)"],
+        "schema_migrations has to be renamed, but schema_migrations_dbmate is there already",
+    ),
+    "an index of that name": (
+        "dbmate",
+        ["CREATE INDEX schema_migrations_dbmate ON users (name)"],
         "schema_migrations has to be renamed, but schema_migrations_dbmate is there already",
     ),
     "two histories": (

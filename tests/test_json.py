@@ -239,6 +239,24 @@ async def test_events_come_while_it_runs_and_end_when_it_is_interrupted() -> Non
     assert "CancelledError" == found[-1]["error"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_reader_went_away(number: signal.Signals) -> None:
+    """The exit code tells the signal, also where nobody reads what is told."""
+    reader, writer = os.pipe()
+    command = (sys.executable, "-m", "wave_async", "migrate", "--migrations", "endless:ALL")
+    with subprocess.Popen(
+        [*command, "up", "--events"], stdout=writer, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(writer)
+        with open(reader) as lines:  # noqa: PTH123 - a descriptor is no path
+            assert any("step_started" in lines.readline() for _ in range(4))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+
+    assert 128 + number == process.returncode
+    assert 1 == errors.count("\n")
+
+
 @pytest.mark.parametrize("command", [["up"], ["down", "1"], ["undo"]])
 async def test_either_json_or_events(command: list[str]) -> None:
     """`--json` and `--events` together are an error of usage."""

@@ -118,7 +118,11 @@ def test_a_lock_whose_seal_is_of_something_else() -> None:
             parse_lock(wrong, "x").require(now, "x")
 
 
-@pytest.mark.parametrize("line", ["<<<<<<< HEAD", "1 w1:abc again", "sealed twice", "what"])
+@pytest.mark.parametrize(
+    "line",
+    ["<<<<<<< HEAD", "1 w1:abc again", "sealed twice", "what", f"{'9' * 5000} w1:abc"],
+    ids=["marker", "again", "sealed", "word", "number"],
+)
 def test_a_line_that_is_none(line: str) -> None:
     """What a merge leaves behind is named by its line."""
     text = lock(_1="1").text() + line

@@ -220,6 +220,37 @@ async def test_force() -> None:
     assert "it is the database" in one_error(await wave("report", HERE, "--force"))
 
 
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+async def test_the_files_of_a_database_that_is_not_there(end: str) -> None:
+    """No report is written where the database will be, or what SQLite keeps beside it."""
+    name = f"{HERE}{end}"
+    HERE.parent.mkdir()
+
+    assert "it is the database, or a file that" in one_error(await wave("report", name, "--force"))
+    assert [] == list(HERE.parent.iterdir())
+
+
+async def test_the_log_of_an_open_database() -> None:
+    """What is committed in the write-ahead log alone is not replaced by a page."""
+    await wave("up")
+    with closing(sqlite3.connect(HERE)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA user_version = 7")
+        log = HERE.with_name(f"{HERE.name}-wal")
+        before = log.read_bytes()
+        one_error(await wave("report", str(log), "--force"))
+
+        assert before == log.read_bytes()
+
+
+async def test_a_link_to_itself() -> None:
+    """A link that leads nowhere is no report either, and stays."""
+    Path("loop").symlink_to("loop")
+    one_error(await wave("report", "loop"))
+
+    assert Path("loop").is_symlink()
+
+
 async def test_only_looking() -> None:
     """The database keeps its bytes, and one that does not exist is not made."""
     assert 0 == (await wave("report", "out.html")).exit_code

@@ -423,6 +423,23 @@ def test_two_heads(project: pytest.Pytester) -> None:
     )
 
 
+def test_two_heads_of_an_iterator(project: pytest.Pytester) -> None:
+    """Migrations that can be told only once are the same ones in each test."""
+    project.makeconftest(
+        """
+    import pytest
+    from wave_async import Migration
+
+    @pytest.fixture(scope="session")
+    def wave_migrations():
+        return (Migration(1, name, "SELECT 1;") for name in "ab")
+    """
+    )
+    text = suite(project, failed=1, passed=1, skipped=4)
+
+    assert "\nversion 1 is used twice: 'a' and 'b'; renumber one\n" in text
+
+
 @pytest.mark.parametrize(
     ("name", "gap"),
     [("4_later", True), ("20260101_later", False)],

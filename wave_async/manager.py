@@ -89,7 +89,8 @@ class MigrationManager:
     history does not move; waiting for the pool never times out. `statement_timeout` ends a
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop,
     in the context of who runs, with each `Event`; with `StatementStarted` only if
-    `tell_statements`. `snapshots` says when the database is copied before it is changed; without it
+    `tell_statements`. What it raises goes to the loop's exception handler, and the run goes on.
+    `snapshots` says when the database is copied before it is changed; without it
     never.
 
     Every method but `applied` and `current_version` raises `DefinitionError` for a list of

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,7 +49,8 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
             code = 1
         except asyncio.CancelledError as error:
             if voice.events:
-                print_line("error", error_document(error))
+                with suppress(OSError):  # where nobody reads it, it is the signal that counts
+                    print_line("error", error_document(error))
             raise
         raise click.exceptions.Exit(code or 0)
 

@@ -31,6 +31,11 @@ class _Signals:
         for number in _SIGNALS:
             signal.signal(number, self._end)
 
+    @property
+    def code(self) -> int:
+        """The exit code of who was ended by a signal; 0: none has come."""
+        return 128 + self.received if self.received is not None else 0
+
     def cancel_by(self, cancel: Callable[[], object]) -> None:
         """Say how to cancel; a signal that has come before does it at once."""
         self._cancel = cancel
@@ -53,7 +58,7 @@ def main() -> None:
         sys.stdout.flush()
     except (OSError, ReaderGone):  # `wave migrate status | head -1`, or a full disk, told by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = signals.code or 1
     for number in _SIGNALS:  # handlers are taken away while the interpreter ends; this one stays
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
@@ -81,7 +86,7 @@ async def _run(arguments: Sequence[str], signals: _Signals) -> int:
         gap = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
         about = f"{_SIGNALS[signals.received]}: what was not finished is rolled back"
         print(f"{gap}{about}", file=sys.stderr)
-        return 128 + signals.received
+        return signals.code
 
 
 @contextmanager

@@ -19,11 +19,11 @@ from wave_async.model.foreign import Import, Naming, Row
 from wave_async.model.migration import Action
 
 KIND = """SELECT type FROM main.sqlite_schema
-    WHERE name = ? COLLATE NOCASE AND type IN ('table', 'view')"""
+    WHERE name = ? COLLATE NOCASE AND type != 'trigger'"""
 COLUMNS = "SELECT lower(name) FROM pragma_table_xinfo(?, 'main')"
 
 _Shape: TypeAlias = tuple[str, tuple[str, ...]]
-"""Table or view, and its columns."""
+"""Table, view or index, whose names exclude each other, and its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _table(tool: Tool) -> Program[str]:
 
 
 def _shape(name: str) -> Program[_Shape | None]:
-    """Return what has a name, a table or a view, and its columns; None: nothing has it."""
+    """Return what has a name, and its columns; None: nothing has it."""
     found = yield Query(KIND, (name,))
     columns = yield Query(COLUMNS, (name,))
     return (found[0][0], tuple(column for (column,) in columns)) if found else None

@@ -12,13 +12,15 @@ from wave_async.integrations.report import MARK
 
 _BEGINNING = 1024
 """Within how many bytes a report says that it is one."""
+_DATABASE = ("", "-wal", "-shm", "-journal")
+"""What SQLite adds to a database's path for its files (https://www.sqlite.org/tempfiles.html)."""
 
 
 def save(page: str, path: Path, *, database: str, force: bool = False) -> Path:
     """Write a page in one step and return where, with links followed.
 
-    An older report is replaced; any other file only with `force`, and never the database. Raises
-    `ReportNotWritten`.
+    An older report is replaced; any other file only with `force`, and never one of the database,
+    there or not. Raises `ReportNotWritten`.
     """
     path = Path(os.path.realpath(path))
     if problem := _problem(path, Path(database), force=force):
@@ -40,7 +42,9 @@ def save(page: str, path: Path, *, database: str, force: bool = False) -> Path:
 
 def _problem(path: Path, database: Path, *, force: bool) -> str:
     try:
-        if not path.exists():
+        if str(path) in {os.path.realpath(database) + end for end in _DATABASE}:
+            return "it is the database, or a file that goes with it"
+        if not os.path.lexists(path):
             return ""
         if not path.is_file():
             return "it is no regular file; to print the page, say -"

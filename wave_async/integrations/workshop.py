@@ -69,13 +69,18 @@ class Workshop:
         self._templates: dict[int, Path] = {}
 
     @cached_property
-    def catalogue(self) -> Catalogue:
-        """The migrations, every script read."""
+    def _migrations(self) -> tuple[Migration, ...]:
+        """What the source says: it may be an iterator, which tells it only once."""
         source = self._settings["migrations"]
         if isinstance(source, str) or not isinstance(source, Iterable):
             formatted = {key: self._settings.get(key) for key in ("format", "placeholders")}
             source = load_migrations(source, **formatted)
-        catalogue = Catalogue(source)
+        return tuple(source)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The migrations, every script read."""
+        catalogue = Catalogue(self._migrations)
         catalogue.prove()
         return catalogue
 

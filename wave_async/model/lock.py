@@ -20,7 +20,7 @@ from wave_async.model.catalogue import Entry
 LOCK_FILE = "migrations.lock"
 
 _HEAD = "# Written by `wave migrate lock`. After a merge conflict run it again.\n"
-_LINE = re.compile(r"([0-9]+) (\S+)(?: (.*))?")
+_LINE = re.compile(r"([0-9]{1,19}) (\S+)(?: (.*))?")
 _SEAL = "sealed"
 _AGAIN = "run `wave migrate lock`"
 

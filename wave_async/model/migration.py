@@ -15,6 +15,9 @@ VERSION_LIMIT = 2**63
 KEPT_DIGITS = 18
 """How many digits a number keeps that is too large for a version."""
 
+_TELLING_DIGITS = 20
+"""How many tell that a number is too large; Python does not read one of more than 4300."""
+
 Part = str | Callable[[Any], Any]
 """SQL, `def step(connection: sqlite3.Connection)` or `async def step(db: aiosqlite.Connection)`."""
 
@@ -77,7 +80,7 @@ class Migration:
 
 def version_of(number: str) -> int:
     """Return the version of a number as it is written in the name of a file."""
-    version = int(number.replace("-", ""))
+    version = int(number.replace("-", "").lstrip("0")[:_TELLING_DIGITS] or 0)
     return version if version < VERSION_LIMIT else int(str(version)[:KEPT_DIGITS])
 
 

@@ -7,16 +7,20 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from wave_async.errors import ConfigError, InvalidFiles
-from wave_async.model.catalogue import FIRST_TIMESTAMP
+from wave_async.errors import ConfigError, DefinitionError, InvalidFiles
+from wave_async.model.catalogue import FIRST_TIMESTAMP, Catalogue
 from wave_async.model.creation import Creation
+from wave_async.model.lock import lock_of
 from wave_async.model.migration import KEPT_DIGITS
 from wave_async.sources.assembly import Format, Name, Slot
 from wave_async.sources.detect import detect
 from wave_async.sources.folder import Folder
+from wave_async.sources.load import load_migrations
 
 _LONGEST_NAME = 150  # bytes; file systems allow 255
 _TIMESTAMP_DIGITS = 8
@@ -48,6 +52,8 @@ def new_migration(
         new = _files(chosen, chosen.slots(folder, files), words, first or Creation())
         if not chosen.index:
             chosen.slots(folder, [*files, *new])
+        if first:
+            _require_read(chosen, new, first)
         return _written(root, chosen, new)
 
 
@@ -141,6 +147,25 @@ def _written(root: Path, chosen: Format, files: dict[str, str]) -> list[Path]:
             _list_in(root / chosen.index, chosen, paths[0].stem)
         undo.pop_all()
     return paths
+
+
+def _require_read(chosen: Format, files: dict[str, str], scripts: Creation) -> None:
+    """Raise `InvalidFiles` unless a first migration is read as what it is made of.
+
+    A schema may have in its comments and strings what means something in a format.
+    """
+    problem = "another schema would be read from it"
+    try:
+        with TemporaryDirectory() as place:
+            _written(Path(place), chosen, files)
+            read = Catalogue(load_migrations(place, format=chosen.name)).entries.values()
+        meant = Catalogue(replace(entry.migration, up=scripts.up) for entry in read)
+        same = lock_of(read) == lock_of(meant.entries.values())
+    except DefinitionError as error:
+        same, problem = False, str(error)
+    if not same:
+        about = f"this schema cannot be written as {chosen.name}"
+        raise InvalidFiles(tuple(files), f"{about}: {problem}; nothing was written")
 
 
 def _list_in(index: Path, chosen: Format, name: str) -> None:
