@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
-from wave_async.database import files, history
+from wave_async.database import files, history, replication
 from wave_async.database.driver import EngineConnection
 from wave_async.database.question import Setup
 from wave_async.database.requests import BeginWrite, Call, Program, Report, Rollback
@@ -34,7 +34,7 @@ from wave_async.errors import (
 from wave_async.model.events import SnapshotTaken
 from wave_async.model.migration import Direction, Step
 from wave_async.model.rehearsal import RowChange
-from wave_async.model.schema import Object, Schema
+from wave_async.model.schema import BOOKKEEPING, REPLICATION, Object, Schema
 from wave_async.model.script import quoted_name
 from wave_async.safety.copies import (
     Check,
@@ -57,7 +57,7 @@ _TIME = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(r"(.+)-v(\d+)-(\d{8}T\d{12}Z)-([0-9a-f]{12})\.db", re.DOTALL)
 _TABLES = f"""SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-    AND lower(name) NOT IN ('{history.TABLE}', '{history.TABLE}_log')"""
+    AND lower(name) NOT IN {(*BOOKKEEPING, *REPLICATION)}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +288,12 @@ class _Restoration:
             with self._opened(self._snapshots.database, read_only=True) as old:
                 # Not verified: damage is a reason to undo.
                 self.replaced = self._snapshots.take(old, check, verify=False)
-                if self._carry is not None:
-                    with self._opened(copy) as new:  # changed, it is copied from its start again
-                        new.execute("BEGIN")
+                with self._opened(copy) as new:  # changed, it is copied from its start again
+                    new.execute("BEGIN")
+                    replication.carry_over(old, new)
+                    if self._carry is not None:
                         self._carry(old, new)
-                        new.execute("COMMIT")
+                    new.execute("COMMIT")
 
 
 class Precaution:
@@ -309,7 +310,7 @@ class Precaution:
         self._harmful = harmful
         self._taken: Snapshot | None = None
         self._lock: int | None = None
-        walk.before_first = self._take
+        walk.before_first.append(self._take)
 
     def program(self) -> Program[tuple[Step, ...]]:
         """Run the walk."""
@@ -320,7 +321,7 @@ class Precaution:
 
     def _take(self) -> Program[None]:
         walk = self._walk
-        harmful = any(migration.version in self._harmful for migration in walk.left)
+        harmful = any(step.version in self._harmful for step in walk.left)
         if harmful or self._snapshots.policy.always or walk.direction is Direction.DOWN:
             yield Call(self._take_beside)
         if self._taken is not None:
