@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,15 +54,18 @@ def test_few_blocks_are_not_run() -> None:
 
 
 @pytest.mark.parametrize("name", RUN)
-def test_page(name: str, tmp_path: Path) -> None:
+def test_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader would do on a page succeeds, and says what the page shows."""
     staged, folder = tmp_path / "staged", tmp_path / "app"
     staged.mkdir()
     folder.mkdir()
     if name.startswith(COMING_FROM):
         left_by(Path(name).stem, folder)
-    if "$ curl" in PAGES[name] and shutil.which("curl") is None:
-        pytest.skip("curl is not here")
+    beside = str(Path(sys.executable).parent)
+    monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
+    for program in ("curl", "litestream"):
+        if f"$ {program}" in PAGES[name] and shutil.which(program) is None:
+            pytest.skip(f"{program} is not here")
     todo = list(parts(RUN[name], staged))
 
     done = run(todo, folder)

@@ -23,6 +23,7 @@ from wave_async.errors import (
     DatabaseUnusable,
     DuplicateVersion,
     ForeignBookkeeping,
+    HookFailed,
     ImportRefused,
     InvalidFiles,
     InvalidMigration,
@@ -77,6 +78,10 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         MigrationsDisabled(),
         "migrations are switched off: WAVE_MIGRATION_ENABLED is false; set it to true",
+    ),
+    (
+        HookFailed("litestream: connection refused"),
+        "the hook before the run failed, nothing was changed: litestream: connection refused",
     ),
     (
         InvalidMigration(-1, "its version is not between 0 and 2^63 - 1"),

@@ -21,7 +21,7 @@ from wave_async import Migration, MigrationManager, SingleConnectionPool, load_m
 from wave_async.errors import ConfigError, DefinitionError, SourceNotFound
 from wave_async.model.catalogue import Entry
 from wave_async.sources.assembly import runs_only_outside
-from wave_async.sources.settings import read_settings, resolve_setup
+from wave_async.sources.settings import read_settings, resolve
 
 SHELL = shutil.which("sqlite3")
 
@@ -648,7 +648,7 @@ def test_settings_import_from_their_folder(below: Path) -> None:
             "settings_beside.py": "def setup(connection): return 'set up'\n",
         },
     )
-    setup = resolve_setup(read_settings()["setup"])
+    setup = resolve("setup", read_settings()["setup"])
 
     assert "set up" == setup(None)
 
@@ -660,7 +660,7 @@ def test_settings_import_from_their_folder(below: Path) -> None:
         ("[[tool.wave]]", "tool.wave='[{}]' is not valid; allowed: a table"),
         (
             "[tool.wave]\nmigration = 'x'",
-            "tool.wave.migration='x' is not valid; allowed: only data",
+            "tool.wave.migration='x' is not valid; allowed: only before, data",
         ),
         ("[tool.wave]\nmigrations = 3", "tool.wave.migrations='3' is not valid; allowed: a text"),
         ("[tool.wave]\nformat = ''", "tool.wave.format='' is not valid; allowed: a text"),
@@ -675,7 +675,7 @@ def test_bad_settings(text: str, sentence: str, here: Path) -> None:
     (here / "pyproject.toml").write_text(text)
 
     with pytest.raises((ConfigError, DefinitionError)) as refused:
-        resolve_setup(read_settings()["setup"])
+        resolve("setup", read_settings()["setup"])
 
     assert sentence in str(refused.value)
 

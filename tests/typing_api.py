@@ -15,9 +15,11 @@ from wave_async import (
     Direction,
     Effect,
     Event,
+    Hook,
     Import,
     LogEntry,
     Loss,
+    Marked,
     Migration,
     MigrationConfig,
     MigrationManager,
@@ -42,6 +44,7 @@ from wave_async import (
     StepFinished,
     StepStarted,
     Undone,
+    UpcomingRun,
     Validation,
     Verification,
     Verified,
@@ -85,6 +88,8 @@ def listen(event: Event) -> None:
         assert_type(event.seconds, float)
     elif isinstance(event, SnapshotTaken):
         assert_type(event.path, str)
+    elif isinstance(event, Marked):
+        assert_type(event.mark, str)
     else:
         assert_never(event)
 
@@ -103,6 +108,17 @@ def look(
     assert_type(entry.version, int | None)
 
 
+async def noted(run: UpcomingRun) -> str | None:
+    """A hook may be awaited, and need leave no mark."""
+    assert_type(run.database, str)
+    assert_type(run.direction, Direction)
+    assert_type(run.steps, tuple[Step, ...])
+    return None
+
+
+hooks: list[Hook] = [noted, lambda run: run.database, lambda _: None]
+
+
 async def manage(path: Path) -> None:
     """One pool serves the manager and the application."""
     async with SingleConnectionPool(path) as pool:
@@ -118,6 +134,7 @@ async def manage(path: Path) -> None:
             allow_out_of_order=True,
             on_event=listen,
             snapshots=SnapshotPolicy(always=True, directory=path, keep=3),
+            before=noted,
         )
         status = await manager.status()
         assert_type(status, Status)

@@ -35,6 +35,7 @@ WaveError
 │   ├── NotReplayed           a schema that cannot be drawn without rows
 │   ├── ReportNotWritten      a report that cannot be written where it should
 │   └── RehearsalFailed       a rehearsal on a copy went wrong
+├── HookFailed                what the application does before a run went wrong
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
 ├── CascadeRefused            dropping a table would take other tables' rows along
@@ -161,6 +162,15 @@ class MissingExtra(WaveError):
 
     def sentence(self) -> str:
         return f'{self.problem}; install the extra: pip install "wave-async[{self.extra}]"'
+
+
+class HookFailed(WaveError):
+    """Raised when the hook before a run went wrong; the run is over before its first step."""
+
+    problem: str
+
+    def sentence(self) -> str:
+        return f"the hook before the run failed, nothing was changed: {printable(self.problem)}"
 
 
 class DefinitionError(WaveError):

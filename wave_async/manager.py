@@ -39,7 +39,7 @@ from wave_async.errors import (
 )
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
-from wave_async.model.events import Event, WaitingForLock
+from wave_async.model.events import Event, Hook, WaitingForLock
 from wave_async.model.migration import (
     Action,
     AppliedMigration,
@@ -90,8 +90,9 @@ class MigrationManager:
     statement of a migration that takes longer, in seconds. `on_event` is called on the event loop,
     in the context of who runs, with each `Event`; with `StatementStarted` only if
     `tell_statements`. What it raises goes to the loop's exception handler, and the run goes on.
-    `snapshots` says when the database is copied before it is changed; without it
-    never.
+    `snapshots` says when the database is copied before it is changed; without it never. `before` is
+    called when an up or down has something to do, before it takes a lock, unless the database is
+    empty: the text that it returns is in the log, what it raises ends the run.
 
     Every method but `applied` and `current_version` raises `DefinitionError` for a list of
     migrations that cannot be right, before it opens the database (`status` does not read scripts),
@@ -112,6 +113,7 @@ class MigrationManager:
         on_event: Callable[[Event], None] | None = None,
         tell_statements: bool = False,
         snapshots: SnapshotPolicy | None = None,
+        before: Hook | None = None,
     ) -> None:
         self.pool = pool
         self._migrations = tuple(migrations)
@@ -129,6 +131,7 @@ class MigrationManager:
         )
         self._on_event = on_event
         self._snapshots = snapshots
+        self._before = before
         self._harmful: frozenset[int] = frozenset()
         self._built: Catalogue | None = None
         self._reading = asyncio.Lock()
@@ -520,6 +523,8 @@ class MigrationManager:
         self, direction: Direction, choose: Choice, *, atomic: bool = False
     ) -> Callable[[], Program[tuple[Step, ...]]]:
         walk = Walk(direction, choose, self._lock_timeout, self._log, atomic=atomic)
+        if self._before is not None:
+            safety.before.Before(self._before, self.pool.path, walk)
         policy = self._snapshots
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
         if not guarded or self.pool.path == MEMORY:

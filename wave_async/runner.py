@@ -13,7 +13,7 @@ from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
-from wave_async.model.events import Event
+from wave_async.model.events import Event, Hook
 from wave_async.model.migration import LogEntry, Migration, Step
 from wave_async.model.plan import Plan, Status, Validation
 
@@ -50,6 +50,7 @@ class MigrationRunner:
         tell_statements: bool = False,
         setup: Setup | None = None,
         snapshots: SnapshotPolicy | None = None,
+        before: Hook | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
         lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
@@ -66,6 +67,7 @@ class MigrationRunner:
             on_event=on_event,
             tell_statements=tell_statements,
             snapshots=snapshots,
+            before=before,
         )
 
     async def __aenter__(self) -> Self:

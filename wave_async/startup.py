@@ -13,7 +13,7 @@ from wave_async.config import MigrationConfig
 from wave_async.database.connection import SingleConnectionPool
 from wave_async.errors import printable
 from wave_async.manager import MigrationManager
-from wave_async.model.events import Event
+from wave_async.model.events import Event, Hook
 from wave_async.model.migration import Direction, Migration
 from wave_async.model.plan import Plan
 
@@ -49,6 +49,7 @@ async def migrate_on_startup(
     legacy_schema: str | None = None,
     on_event: Callable[[Event], None] | None = None,
     snapshots: SnapshotPolicy | None = None,
+    before: Hook | None = None,
 ) -> StartupReport:
     """Bring the database of a pool to the version that the configuration wants.
 
@@ -69,6 +70,7 @@ async def migrate_on_startup(
         lock_timeout=STARTUP_LOCK_TIMEOUT if config.lock_timeout is None else config.lock_timeout,
         on_event=on_event,
         snapshots=snapshots,
+        before=before,
     )
     if not config.enabled:
         schema = legacy_schema if config.auto_migrate else None
@@ -125,6 +127,7 @@ def lifespan(
     legacy_schema: str | None = None,
     inner: Lifespan | None = None,
     snapshots: SnapshotPolicy | None = None,
+    before: Hook | None = None,
 ) -> Lifespan:
     """Return a lifespan for Starlette, FastAPI and their like: `app -> async context manager`.
 
@@ -137,7 +140,12 @@ def lifespan(
     async def migrated(app: object) -> AsyncIterator[Any]:
         async with pool:
             await migrate_on_startup(
-                pool, migrations, config=config, legacy_schema=legacy_schema, snapshots=snapshots
+                pool,
+                migrations,
+                config=config,
+                legacy_schema=legacy_schema,
+                snapshots=snapshots,
+                before=before,
             )
             if inner is None:
                 yield

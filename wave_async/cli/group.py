@@ -18,7 +18,7 @@ from wave_async.errors import ConfigError
 from wave_async.model.migration import Migration
 from wave_async.runner import MigrationRunner
 from wave_async.sources.load import load_migrations
-from wave_async.sources.settings import read_settings, resolve_setup
+from wave_async.sources.settings import read_settings, resolve
 
 DATABASE = ".wave/state.db"
 COMMANDS = {
@@ -59,8 +59,8 @@ class Options:
     def _opened(
         self, settings: dict[str, Any], migrations: Iterable[Migration], options: dict[str, Any]
     ) -> MigrationRunner:
-        if "setup" in settings:
-            options["setup"] = resolve_setup(settings["setup"])
+        for key in settings.keys() & {"setup", "before"}:
+            options[key] = resolve(key, settings[key])
         config = MigrationConfig.from_env()
         return MigrationRunner(settings["database"], migrations, config=config, **options)
 

@@ -21,7 +21,7 @@ from wave_async.cli.stream import utc
 from wave_async.cli.voice import bad, good, marked, say, waiting
 from wave_async.database.log import DONE
 from wave_async.errors import local_time, megabytes, printable
-from wave_async.model.migration import LogEntry
+from wave_async.model.migration import Action, LogEntry
 from wave_async.model.plan import MigrationStatus, State, Status
 
 _MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
@@ -130,7 +130,7 @@ async def log(options: Options, *, as_json: bool) -> None:
         who = f"{entry.tool}, {entry.host}, process {entry.pid}"
         what = entry.action if entry.version is None else f"{entry.action} {entry.version}"
         about = f"{what}: {entry.outcome} in {entry.duration:.3f} s ({who})"
-        tone = str if entry.outcome == DONE else bad
+        tone = str if entry.outcome == DONE or entry.action == Action.MARK.value else bad
         say(f"{local_time(int(entry.started_at))} {tone(printable(about))}")
 
 

@@ -15,6 +15,7 @@ from wave_async.cli.voice import Voice, bad, faint, remark, waiting
 from wave_async.errors import ConfirmationRequired, printable
 from wave_async.model.events import (
     Event,
+    Marked,
     RunEnded,
     SnapshotTaken,
     StatementStarted,
@@ -85,6 +86,8 @@ class Teller:
                 return str(step)
             case SnapshotTaken(path):
                 return f"Snapshot taken: {printable(path)}"
+            case Marked(mark):
+                return f"Before it: {printable(mark)}"
             case WaitingForLock(seconds):
                 return waiting(f"Waiting for another process ({seconds:g} s)")
         return self._detail(event) if self._voice.verbose else None

@@ -59,12 +59,17 @@ class Log:
         return OFF if self.on and (yield Query(TRIGGERS)) else self
 
     def append(
-        self, action: Action, version: int | None, checksum: str | None, started: float
+        self,
+        action: Action,
+        version: int | None,
+        checksum: str | None,
+        started: float,
+        outcome: str = DONE,
     ) -> Program[None]:
         """Add what was done, inside the transaction that does it; the table is made if missing."""
         if not self.on:
             return
-        append = Execute(APPEND, _row(action, version, checksum, started, DONE))
+        append = Execute(APPEND, _row(action, version, checksum, started, outcome))
         try:
             yield append
         except sqlite3.Error:

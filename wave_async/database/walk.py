@@ -19,7 +19,7 @@ from wave_async.database.requests import Execute, Program, Query, Report, Rollba
 from wave_async.errors import MigrationFailed, NotAtomic, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import RunEnded, RunStarted, StepFailed
-from wave_async.model.migration import Action, Direction, Migration, Step
+from wave_async.model.migration import Action, Direction, Step
 from wave_async.model.script import Script
 
 Choice = Callable[[History, int], Iterable[Entry]]
@@ -34,10 +34,11 @@ class Walk:
     """One run, up or down, step by step until nothing is left.
 
     The history is read again only when another connection has committed since: our own steps are
-    known. `before_first` is run once, inside the transaction of the first step that this run does,
-    before that step's own statements (before a step outside a transaction there is none); what it
-    raises fails the run. `atomic` runs all steps in one transaction. `changed` says whether a step
-    may have changed the database for good.
+    known. Those of `before_lock` are run once, when there is something to do and no lock is taken
+    yet; those of `before_first` once, inside the transaction of the first step that this run does,
+    before that step's own statements (before a step outside a transaction there is none). What they
+    raise fails the run. `atomic` runs all steps in one transaction. `changed` says
+    whether a step may have changed the database for good, `is_empty` whether it had nothing in it.
     """
 
     def __init__(
@@ -46,17 +47,18 @@ class Walk:
         choose: Choice,
         patience: float,
         log: Log = OFF,
-        before_first: Callable[[], Program[object]] | None = None,
         *,
         atomic: bool = False,
     ) -> None:
-        self.before_first = before_first
+        self.before_lock: list[Callable[[], Program[object]]] = []
+        self.before_first: list[Callable[[], Program[object]]] = []
+        self.is_empty = False
         self.changed = False
         self.direction = direction
         self._atomic = atomic
         self._choose = choose
         self._patience = patience
-        self._log = log
+        self.log = log
         self._seen: int | None = None
         self._tracked = False
         self._left: deque[Entry] = deque()
@@ -72,7 +74,7 @@ class Walk:
         try:
             yield from self._look()
             while batch := self._next():
-                yield from self._tell_start()
+                yield from self._start()
                 on = _keys_on(batch, self.direction)
                 yield from keys.enforced(partial(self._run_all, keys_on=on), on=on)
         except BaseException as error:
@@ -83,10 +85,12 @@ class Walk:
         yield from self._tell_end()
         return tuple(self._done)
 
-    def _tell_start(self) -> Program[None]:
+    def _start(self) -> Program[None]:
         if self._since is None:
             self._since = monotonic()
             yield Report(RunStarted(self.direction, len(self._left)))
+            for before in self.before_lock:
+                yield from before()
 
     def _tell_end(self, error: BaseException | None = None) -> Program[None]:
         now = monotonic()
@@ -98,9 +102,9 @@ class Walk:
             yield Report(RunEnded(self.direction, done, now - self._since, error))
 
     @property
-    def left(self) -> tuple[Migration, ...]:
+    def left(self) -> tuple[Step, ...]:
         """What this run would still do, first things first, as of its last look."""
-        return tuple(entry.migration for entry in self._left)
+        return tuple(entry.step(self.direction) for entry in self._left)
 
     def _next(self) -> tuple[Entry, ...]:
         """Return what belongs into the next transaction: a step, or all of them."""
@@ -111,7 +115,8 @@ class Walk:
         if seen != self._seen:
             found = yield from history.read()
             self._tracked = found.tracked
-            self._log = yield from self._log.unless_triggered()
+            self.is_empty = not (found.tracked or found.populated)
+            self.log = yield from self.log.unless_triggered()
             self._left = deque(self._choose(found, len(self._done)))
             self._seen = seen
 
@@ -137,7 +142,7 @@ class Walk:
                     started = time()  # now that the lock is held
                     yield from step.migrate(entry, direction, tracked=tracked)
                     tracked = True
-                yield from step.record(entry, direction, self._log, started, tracked=tracked)
+                yield from step.record(entry, direction, self.log, started, tracked=tracked)
                 took.append(monotonic() - since)
             yield from step.commit(batch, direction, took)
             self._begun = None
@@ -152,13 +157,13 @@ class Walk:
                 self._done += [self._left.popleft().step(direction) for _ in batch]
         except MigrationFailed as error:
             version = error.version or 0
-            yield from self._log.append_failure(Action(direction.value), version, started, error)
+            yield from self.log.append_failure(Action(direction.value), version, started, error)
             raise
 
     def _begin(self, entry: Entry) -> Program[float]:
         """Run what comes before the first step; answers when this one began."""
-        before, self.before_first = self.before_first, None
-        if before is not None:
+        due, self.before_first = self.before_first, []
+        for before in due:
             yield from before()
         since = monotonic()
         self._begun = entry, since

@@ -14,6 +14,7 @@ from opentelemetry.trace.propagation import set_span_in_context
 
 from wave_async.model.events import (
     Event,
+    Marked,
     RunEnded,
     RunStarted,
     SnapshotTaken,
@@ -57,6 +58,8 @@ class Tracing:
                 self._run.add_event("wave.waiting_for_lock", {"wave.seconds": seconds})
             case SnapshotTaken(path) if self._run is not None:
                 self._run.add_event("wave.snapshot_taken", {"wave.snapshot.path": path})
+            case Marked(mark) if self._run is not None:
+                self._run.add_event("wave.marked", {"wave.mark": mark})
 
     def _begin_run(self, event: RunStarted) -> None:
         self._since = time_ns()

@@ -23,7 +23,7 @@ from wave_async.model.migration import Direction, Migration
 from wave_async.model.schema import Schema
 from wave_async.sources.load import load_migrations
 from wave_async.sources.lockfile import lock_path
-from wave_async.sources.settings import read_settings, resolve_setup
+from wave_async.sources.settings import read_settings, resolve
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -118,7 +118,7 @@ class Workshop:
     @cached_property
     def _setup(self) -> Callable[..., Any] | None:
         name = self._settings.get("setup")
-        return name and resolve_setup(name)
+        return name and resolve("setup", name)
 
     def _copied(self, path: Path, version: int) -> Path:
         if version not in self._templates:

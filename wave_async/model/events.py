@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from wave_async.model.migration import Direction, Step
@@ -79,6 +80,25 @@ class SnapshotTaken:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The hook before the run has left `mark`, which the log gets with the first step."""
+
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpcomingRun:
+    """What a hook is told before a run: the path of the database, and all that is to be done."""
+
+    database: str
+    direction: Direction
+    steps: tuple[Step, ...]
+
+
+Hook = Callable[[UpcomingRun], str | Awaitable[str | None] | None]
+"""Called before a run; may return a mark of the moment before it."""
+
 Event = (
     RunStarted
     | StepStarted
@@ -88,4 +108,5 @@ Event = (
     | RunEnded
     | WaitingForLock
     | SnapshotTaken
+    | Marked
 )

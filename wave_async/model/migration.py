@@ -125,6 +125,8 @@ class Action(Enum):
     """Recorded, not run, as another tool's bookkeeping says and the schema proves."""
     REPAIR = "repair"
     UNDO = "undo"
+    MARK = "mark"
+    """Not done but noted: what a hook said of the moment before a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ class LogEntry:
     """One row of schema_migrations_log.
 
     `started_at` is in seconds since 1970, UTC, and `duration` in seconds. `outcome` is `done`, or
-    why it failed and was rolled back. `version` and `checksum` are None where there is none.
+    why it failed and was rolled back; of a `mark` it is what a hook said before the run whose first
+    version it has. `version` and `checksum` are None where there is none.
     """
 
     action: str

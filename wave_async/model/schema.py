@@ -15,6 +15,9 @@ from wave_async.model.script import lowered
 BOOKKEEPING = frozenset({"schema_migrations", "schema_migrations_log"})
 """The tables of this engine, which are no part of an application's schema."""
 
+REPLICATION = frozenset({"_litestream_lock", "_litestream_seq"})
+"""The tables that Litestream keeps in a database that it replicates: no part of it either."""
+
 # What fts3, fts4, fts5 and rtree keep beside a virtual table, after its name.
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat"
 
@@ -81,7 +84,7 @@ class Schema:
         objects = list(objects)
         if shadows is None:
             shadows = shadows_of(o.name for o in objects if o.is_virtual)
-        hidden = {*BOOKKEEPING, *map(lowered, shadows)}
+        hidden = {*BOOKKEEPING, *REPLICATION, *map(lowered, shadows)}
         kept = [o for o in objects if o.owner not in hidden and not o.owner.startswith("sqlite_")]
         return cls(tuple(sorted(kept, key=attrgetter("key"))))
 

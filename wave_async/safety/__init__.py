@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wave_async.safety import (
+        before,
         effects,
         importing,
         policy,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "before",
     "effects",
     "importing",
     "policy",

@@ -29,7 +29,7 @@ class Precaution:
         self._harmful = harmful
         self._taken: Snapshot | None = None
         self._lock: int | None = None
-        walk.before_first = self._take
+        walk.before_first.append(self._take)
 
     def program(self) -> Program[tuple[Step, ...]]:
         """Run the walk."""
@@ -40,7 +40,7 @@ class Precaution:
 
     def _take(self) -> Program[None]:
         walk = self._walk
-        harmful = any(migration.version in self._harmful for migration in walk.left)
+        harmful = any(step.version in self._harmful for step in walk.left)
         if harmful or self._snapshots.policy.always or walk.direction is Direction.DOWN:
             yield Call(self._take_beside)
         if self._taken is not None:

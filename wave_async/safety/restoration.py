@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
+from wave_async.database import replication
 from wave_async.database.driver import EngineConnection
 from wave_async.database.requests import BeginWrite, Call, Program, Rollback
 from wave_async.database.session import POLL
@@ -110,5 +111,6 @@ class _Restoration:
                 self.replaced = self._snapshots.take(old, check, verify=False)
                 with self._opened(copy) as new:  # changed, it is copied from its start again
                     new.execute("BEGIN")
+                    replication.carry_over(old, new)
                     self._carry(old, new)
                     new.execute("COMMIT")

@@ -22,7 +22,7 @@ from wave_async.database.question import Setup
 from wave_async.database.schema import READ
 from wave_async.errors import SnapshotFailed, SnapshotNotFound, SnapshotUnusable
 from wave_async.model.rehearsal import RowChange, row_changes
-from wave_async.model.schema import Object, Schema
+from wave_async.model.schema import BOOKKEEPING, REPLICATION, Object, Schema
 from wave_async.model.script import quoted_name
 from wave_async.safety.copies import (
     Check,
@@ -41,7 +41,7 @@ _TIME = "%Y%m%dT%H%M%S%fZ"
 _NAME = re.compile(r"(.+)-v(\d+)-(\d{8}T\d{12}Z)-([0-9a-f]{12})\.db", re.DOTALL)
 _TABLES = f"""SELECT name FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
     AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-    AND lower(name) NOT IN ('{history.TABLE}', '{history.TABLE}_log')"""
+    AND lower(name) NOT IN {(*BOOKKEEPING, *REPLICATION)}"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,17 @@ from wave_async.errors import ConfigError, InvalidFiles, SourceNotFound
 from wave_async.sources.imports import attribute, look_in
 
 _TABLE = b"[tool.wave"
-_TEXTS = ("database", "format", "lock", "migrations", "setup")
+_TEXTS = ("before", "database", "format", "lock", "migrations", "setup")
 _KEYS = (*_TEXTS, "placeholders")
 
 
 def read_settings(start: Path | None = None) -> dict[str, Any]:
     """Return `[tool.wave]` of the first pyproject.toml at or above `start`.
 
-    That is the current directory if not given. `database`, `migrations`, `format`, `lock` and
-    `setup` are texts, `placeholders` are a mapping; what is not said is not there. Relative paths
-    are made absolute from the file's folder, and modules are imported from there too. A file
-    without a line that begins with `[tool.wave` is not parsed.
+    That is the current directory if not given. `before`, `database`, `migrations`, `format`,
+    `lock` and `setup` are texts, `placeholders` are a mapping; what is not said is not there.
+    Relative paths are made absolute from the file's folder, and modules are imported from there
+    too. A file without a line that begins with `[tool.wave` is not parsed.
     Raises `InvalidFiles` for what is not TOML, `ConfigError` for unknown keys and other types.
     """
     here = start or Path.cwd()
@@ -31,14 +31,14 @@ def read_settings(start: Path | None = None) -> dict[str, Any]:
     return {}
 
 
-def resolve_setup(name: str) -> Callable[..., Any]:
-    """Import what `setup` names as `module:function`; raises `ConfigError`."""
+def resolve(key: str, name: str) -> Callable[..., Any]:
+    """Import what `setup` or `before` names as `module:function`; raises `ConfigError`."""
     try:
         found: Callable[..., Any] = attribute(name)
     except SourceNotFound as error:
-        raise _refused("setup", name, f"module:function ({error.problem})") from error
+        raise _refused(key, name, f"module:function ({error.problem})") from error
     if not callable(found):
-        raise _refused("setup", name, "module:function")
+        raise _refused(key, name, "module:function")
     return found
 
 
