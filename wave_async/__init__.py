@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from wave_async.config import MigrationConfig
     from wave_async.database.connection import SingleConnectionPool
     from wave_async.database.rebuild import rebuild_table
+    from wave_async.fleet import (
+        migrate_many,
+        plan_many,
+        rehearse_many,
+        status_many,
+        validate_many,
+    )
     from wave_async.manager import MigrationManager
     from wave_async.model.creation import Creation
     from wave_async.model.difference import Difference
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
         StepStarted,
         WaitingForLock,
     )
+    from wave_async.model.fleet import FileResult, Group, Outcome, Tally
     from wave_async.model.foreign import Import
     from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
     from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
@@ -43,6 +51,8 @@ __all__ = [
     "Direction",
     "Effect",
     "Event",
+    "FileResult",
+    "Group",
     "Import",
     "LogEntry",
     "Loss",
@@ -51,6 +61,7 @@ __all__ = [
     "MigrationManager",
     "MigrationRunner",
     "MigrationStatus",
+    "Outcome",
     "Plan",
     "Preview",
     "Rehearsal",
@@ -69,6 +80,7 @@ __all__ = [
     "StepFailed",
     "StepFinished",
     "StepStarted",
+    "Tally",
     "Undone",
     "Validation",
     "Verification",
@@ -78,8 +90,13 @@ __all__ = [
     "errors",
     "lifespan",
     "load_migrations",
+    "migrate_many",
     "migrate_on_startup",
+    "plan_many",
     "rebuild_table",
+    "rehearse_many",
+    "status_many",
+    "validate_many",
 ]
 
 _WHERE = {
@@ -89,6 +106,8 @@ _WHERE = {
     "Direction": "model.migration",
     "Effect": "model.effects",
     "Event": "model.events",
+    "FileResult": "model.fleet",
+    "Group": "model.fleet",
     "Import": "model.foreign",
     "LogEntry": "model.migration",
     "Loss": "model.effects",
@@ -97,6 +116,7 @@ _WHERE = {
     "MigrationManager": "manager",
     "MigrationRunner": "runner",
     "MigrationStatus": "model.plan",
+    "Outcome": "model.fleet",
     "Plan": "model.plan",
     "Preview": "model.effects",
     "Rehearsal": "model.rehearsal",
@@ -115,6 +135,7 @@ _WHERE = {
     "StepFailed": "model.events",
     "StepFinished": "model.events",
     "StepStarted": "model.events",
+    "Tally": "model.fleet",
     "Undone": "safety.snapshots",
     "Validation": "model.plan",
     "Verification": "safety.verify",
@@ -122,8 +143,13 @@ _WHERE = {
     "WaitingForLock": "model.events",
     "lifespan": "startup",
     "load_migrations": "sources.load",
+    "migrate_many": "fleet",
     "migrate_on_startup": "startup",
+    "plan_many": "fleet",
     "rebuild_table": "database.rebuild",
+    "rehearse_many": "fleet",
+    "status_many": "fleet",
+    "validate_many": "fleet",
 }
 """What is imported only when it is asked for: who uses one name does not pay for all."""
 
