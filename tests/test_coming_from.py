@@ -15,8 +15,6 @@ from left_by import CODE, FILES, left_by
 from wave_async.cli import cli
 from wave_async.database.foreign import TOOLS
 
-pytestmark = pytest.mark.once
-
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "coming-from"
 SETTINGS = re.compile(r"```toml\n(.*?)```", re.DOTALL)

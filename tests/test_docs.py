@@ -14,8 +14,6 @@ from test_errors import GROUPS, SENTENCES, classes
 import wave_async
 from wave_async.cli.group import COMMANDS
 
-pytestmark = pytest.mark.once
-
 ELSEWHERE = "docs/coming-from/*"
 """Pages that test_coming_from.py runs, on databases that other tools have left."""
 MOST_NOT_RUN = 12
