@@ -14,8 +14,6 @@ from screen import Screen
 
 from wave_async.sources.detect import FORMATS
 
-pytestmark = pytest.mark.once
-
 PROMPT = "ready> "
 SHELLS = {
     "bash": (

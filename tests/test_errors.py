@@ -22,6 +22,7 @@ from wave_async.errors import (
     DatabaseLocked,
     DatabaseUnusable,
     DuplicateVersion,
+    FleetFailed,
     ForeignBookkeeping,
     HookFailed,
     ImportRefused,
@@ -62,6 +63,7 @@ from wave_async.errors import (
     ValidationFailed,
     VersionGap,
     WaveError,
+    WorkerLost,
     local_time,
     printable,
 )
@@ -332,6 +334,15 @@ SENTENCES: list[tuple[WaveError, str]] = [
             "cannot restore snapshot /x/a.db: it is damaged: file is not a database; nothing was "
             "changed"
         ),
+    ),
+    (FleetFailed(2, 9, "", 0), "2 of 9 file(s) failed"),
+    (
+        FleetFailed(2, 9, "its budget", 90),
+        "2 of 9 file(s) failed; stopped by its budget, 90 not begun",
+    ),
+    (
+        WorkerLost(-9),
+        "the process that had it ended with -9; what was not finished is undone",
     ),
     (
         DatabaseUnusable("/x/state.db", "it is a directory"),

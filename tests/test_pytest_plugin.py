@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.once
-
 pytest_plugins = ["pytester"]
 
 PROJECT = """

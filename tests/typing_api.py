@@ -15,6 +15,8 @@ from wave_async import (
     Direction,
     Effect,
     Event,
+    FileResult,
+    Group,
     Hook,
     Import,
     LogEntry,
@@ -25,6 +27,7 @@ from wave_async import (
     MigrationManager,
     MigrationRunner,
     MigrationStatus,
+    Outcome,
     Plan,
     Preview,
     Rehearsal,
@@ -43,6 +46,7 @@ from wave_async import (
     StepFailed,
     StepFinished,
     StepStarted,
+    Tally,
     Undone,
     UpcomingRun,
     Validation,
@@ -53,8 +57,13 @@ from wave_async import (
     errors,
     lifespan,
     load_migrations,
+    migrate_many,
     migrate_on_startup,
+    plan_many,
     rebuild_table,
+    rehearse_many,
+    status_many,
+    validate_many,
 )
 
 migrations = [
@@ -219,3 +228,20 @@ async def run() -> None:
     except WaveError as error:
         assert_type(error.done, tuple[int, ...])
         assert_type(error.sentence(), str)
+
+
+def hear(result: FileResult) -> None:
+    """Take what came of one file."""
+    assert_type(result.outcome, Outcome)
+    assert_type(result.after, int | None)
+
+
+async def many() -> None:
+    """Do something to many files, named by a pattern or one by one."""
+    tally = await migrate_many("tenants/*.db", migrations, target=2, limit=4, on_result=hear)
+    assert_type(tally, Tally)
+    assert_type(tally.groups, tuple[Group, ...])
+    await plan_many(["a.db"], migrations, target=2)
+    await rehearse_many(["a.db"], migrations, fingerprint=True)
+    await status_many(["a.db"], migrations)
+    await validate_many(["a.db"], migrations, strict=True)

@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from wave_async.config import MigrationConfig
     from wave_async.database.connection import SingleConnectionPool
     from wave_async.database.rebuild import rebuild_table
+    from wave_async.fleet import (
+        migrate_many,
+        plan_many,
+        rehearse_many,
+        status_many,
+        validate_many,
+    )
     from wave_async.manager import MigrationManager
     from wave_async.model.creation import Creation
     from wave_async.model.difference import Difference
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
         UpcomingRun,
         WaitingForLock,
     )
+    from wave_async.model.fleet import FileResult, Group, Outcome, Tally
     from wave_async.model.foreign import Import
     from wave_async.model.migration import AppliedMigration, Direction, LogEntry, Migration, Step
     from wave_async.model.plan import MigrationStatus, Plan, State, Status, Validation
@@ -46,6 +54,8 @@ __all__ = [
     "Direction",
     "Effect",
     "Event",
+    "FileResult",
+    "Group",
     "Hook",
     "Import",
     "LogEntry",
@@ -56,6 +66,7 @@ __all__ = [
     "MigrationManager",
     "MigrationRunner",
     "MigrationStatus",
+    "Outcome",
     "Plan",
     "Preview",
     "Rehearsal",
@@ -74,6 +85,7 @@ __all__ = [
     "StepFailed",
     "StepFinished",
     "StepStarted",
+    "Tally",
     "Undone",
     "UpcomingRun",
     "Validation",
@@ -84,8 +96,13 @@ __all__ = [
     "errors",
     "lifespan",
     "load_migrations",
+    "migrate_many",
     "migrate_on_startup",
+    "plan_many",
     "rebuild_table",
+    "rehearse_many",
+    "status_many",
+    "validate_many",
 ]
 
 _WHERE = {
@@ -95,6 +112,8 @@ _WHERE = {
     "Direction": "model.migration",
     "Effect": "model.effects",
     "Event": "model.events",
+    "FileResult": "model.fleet",
+    "Group": "model.fleet",
     "Hook": "model.events",
     "Import": "model.foreign",
     "LogEntry": "model.migration",
@@ -105,6 +124,7 @@ _WHERE = {
     "MigrationManager": "manager",
     "MigrationRunner": "runner",
     "MigrationStatus": "model.plan",
+    "Outcome": "model.fleet",
     "Plan": "model.plan",
     "Preview": "model.effects",
     "Rehearsal": "model.rehearsal",
@@ -123,6 +143,7 @@ _WHERE = {
     "StepFailed": "model.events",
     "StepFinished": "model.events",
     "StepStarted": "model.events",
+    "Tally": "model.fleet",
     "Undone": "safety.snapshots",
     "UpcomingRun": "model.events",
     "Validation": "model.plan",
@@ -131,8 +152,13 @@ _WHERE = {
     "WaitingForLock": "model.events",
     "lifespan": "startup",
     "load_migrations": "sources.load",
+    "migrate_many": "fleet",
     "migrate_on_startup": "startup",
+    "plan_many": "fleet",
     "rebuild_table": "database.rebuild",
+    "rehearse_many": "fleet",
+    "status_many": "fleet",
+    "validate_many": "fleet",
 }
 """What is imported only when it is asked for: who uses one name does not pay for all."""
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from wave_async.errors import ConfigError, MigrationsDisabled
 from wave_async.model.migration import VERSION_LIMIT
@@ -46,6 +47,18 @@ class MigrationConfig:
             max_version=_version(environ, "WAVE_MAX_MIGRATION_VERSION"),
             log=_boolean(environ, "WAVE_MIGRATION_LOG", default=True),
             lock_timeout=_seconds(environ, "WAVE_LOCK_TIMEOUT"),
+        )
+
+    @property
+    def manager_options(self) -> dict[str, Any]:
+        """What a `MigrationManager` is to be told; `lock_timeout` only where it is set."""
+        options: dict[str, Any] = {
+            "max_version": self.max_version,
+            "validate_checksums": not self.skip_validation,
+            "log": self.log,
+        }
+        return (
+            options if self.lock_timeout is None else {**options, "lock_timeout": self.lock_timeout}
         )
 
     def require_enabled(self) -> None:

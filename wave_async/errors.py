@@ -36,6 +36,8 @@ WaveError
 │   ├── ReportNotWritten      a report that cannot be written where it should
 │   └── RehearsalFailed       a rehearsal on a copy went wrong
 ├── HookFailed                what the application does before a run went wrong
+├── FleetFailed               files of a fleet failed, or it was stopped
+├── WorkerLost                a process ended before it had answered for a file
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
 ├── CascadeRefused            dropping a table would take other tables' rows along
@@ -533,6 +535,31 @@ class RehearsalFailed(PlanError):
 
     def sentence(self) -> str:
         return f"the rehearsal failed, nothing was changed: {self.problem}"
+
+
+class FleetFailed(WaveError):
+    """Raised at the end of a command on a fleet of which files failed.
+
+    `stopped` is what did not let it go on with the `left` ones, empty if nothing did.
+    """
+
+    failed: int
+    total: int
+    stopped: str
+    left: int
+
+    def sentence(self) -> str:
+        why = f"; stopped by {self.stopped}, {self.left} not begun" if self.stopped else ""
+        return f"{self.failed} of {self.total} file(s) failed{why}"
+
+
+class WorkerLost(WaveError):
+    """The error of a file whose process has ended without an answer; run it again."""
+
+    code: int
+
+    def sentence(self) -> str:
+        return f"the process that had it ended with {self.code}; what was not finished is undone"
 
 
 class MigrationFailed(WaveError):

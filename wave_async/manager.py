@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -121,14 +122,7 @@ class MigrationManager:
         self._log = Log(log)
         self._lock_timeout = lock_timeout
         self._statement_timeout = inf if statement_timeout is None else statement_timeout
-        self._run = partial(
-            pool.run,
-            patience=lock_timeout,
-            statement_timeout=self._statement_timeout,
-            on_event=self._tell,
-            events=WaitingForLock if on_event is None else Event,
-            statements=tell_statements,
-        )
+        self._tell_statements = tell_statements
         self._on_event = on_event
         self._snapshots = snapshots
         self._before = before
@@ -137,6 +131,22 @@ class MigrationManager:
         self._reading = asyncio.Lock()
         self._read_all = False
         self._up_to_date: object = None
+
+    async def _run(
+        self,
+        program: Callable[[], Program[T]],
+        *,
+        judge: Callable[[], Program[object]] | None = None,
+    ) -> T | None:
+        return await self.pool.run(
+            program,
+            judge=judge,
+            patience=self._lock_timeout,
+            statement_timeout=self._statement_timeout,
+            on_event=self._tell,
+            events=WaitingForLock if self._on_event is None else Event,
+            statements=self._tell_statements,
+        )
 
     @property
     def running_statement(self) -> int | None:
@@ -159,6 +169,15 @@ class MigrationManager:
     async def applied(self) -> tuple[AppliedMigration, ...]:
         """Return what the database records, by version."""
         return (await self._asked(_read)).applied
+
+    async def applied_and_schema(self) -> tuple[tuple[AppliedMigration, ...], Schema]:
+        """Return what the database records, by version, and its schema, both of one moment."""
+
+        def look() -> Program[tuple[tuple[AppliedMigration, ...], Schema]]:
+            found = yield from history.read()
+            return found.applied, (yield from safety.proof.read_schema())
+
+        return await self._asked(partial(consistently, look))
 
     async def pending(self) -> tuple[MigrationStatus, ...]:
         """Return what the database lacks, by version, whatever `max_version` says."""
@@ -440,18 +459,24 @@ class MigrationManager:
             watch = rehearsal.Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
 
+    def for_pool(self, pool: SingleConnectionPool) -> MigrationManager:
+        """Return a manager of another database, with the same migrations and options.
+
+        What has been read of the migrations is shared. Raises `DefinitionError`.
+        """
+        self._catalogue()
+        other = copy(self)
+        vars(other).update(pool=pool, _harmful=frozenset(), _up_to_date=None)
+        return other
+
     def _like_this(
         self, pool: SingleConnectionPool, on_event: Callable[[Event], None]
     ) -> MigrationManager:
-        return MigrationManager(
-            pool,
-            self._migrations,
-            max_version=self._rules.limit,
-            validate_checksums=self._rules.check_checksums,
-            allow_out_of_order=self._rules.allow_out_of_order,
-            statement_timeout=None if self._statement_timeout == inf else self._statement_timeout,
-            on_event=on_event,
+        other = self.for_pool(pool)
+        vars(other).update(
+            _on_event=on_event, _snapshots=None, _tell_statements=False, _before=None
         )
+        return other
 
     async def _preview(self, planned: Plan) -> Preview:
         if not planned.steps:

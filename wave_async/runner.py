@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wave_async.config import MigrationConfig
-from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
@@ -53,21 +53,20 @@ class MigrationRunner:
         before: Hook | None = None,
     ) -> None:
         self._config = config or MigrationConfig()
-        lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
+        configured = self._config.manager_options
+        if lock_timeout is not None:
+            configured["lock_timeout"] = lock_timeout
         self._pool = SingleConnectionPool(database, setup=setup)
         self._manager = MigrationManager(
             self._pool,
             migrations,
-            max_version=self._config.max_version,
-            validate_checksums=not self._config.skip_validation,
-            log=self._config.log,
             allow_out_of_order=allow_out_of_order,
-            lock_timeout=LOCK_TIMEOUT if lock_timeout is None else lock_timeout,
             statement_timeout=statement_timeout,
             on_event=on_event,
             tell_statements=tell_statements,
             snapshots=snapshots,
             before=before,
+            **configured,
         )
 
     async def __aenter__(self) -> Self:
@@ -124,10 +123,6 @@ class MigrationRunner:
     def require_enabled(self) -> None:
         """Raise `MigrationsDisabled` where the configuration says so."""
         self._config.require_enabled()
-
-    async def plan_up(self, target: int | None = None) -> Plan:
-        """Return what `migrate_up` would do now, and raise what it would raise beforehand."""
-        return await self._manager.plan_up(target)
 
     async def preview_up(self, target: int | None = None) -> Preview:
         """Return what `migrate_up` would do to the database."""

@@ -75,8 +75,6 @@ async def up(
         remark(f"Adopted migration {step.version}: {printable(step.description)}")
     if done:
         remark(good("Migrations applied successfully"))
-        if options.has_guessed:
-            remark(waiting("They are those that Wave ships; --migrations names yours"), err=True)
     elif now and now.pending:
         remark(f"Nothing to do: the database is at version {now.current_version}")
     else:
@@ -152,10 +150,7 @@ async def undo(
     snapshot_dir: str | None,
     **limits: float | None,
 ) -> None:
-    """Restore the snapshot NAME, the newest if not given.
-
-    What it replaces is kept as another snapshot.
-    """
+    """Restore the snapshot NAME, the newest if not given; what it replaces is kept as another."""
     policy = snapshot_policy(snapshot_dir)
     async with (
         telling(as_json=as_json) as tell,
@@ -196,10 +191,7 @@ def _undo_lines(snapshot: Snapshot, rows: Iterable[RowChange]) -> Iterable[str]:
 @click.argument("version", type=int)
 @click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
 async def baseline(options: Options, *, as_json: bool, version: int, force: bool) -> None:
-    """Record migrations up to VERSION, without running them.
-
-    They count as applied from then on, once the schema proves that they are.
-    """
+    """Record migrations 1 to VERSION as applied, without running them."""
     async with options.runner() as runner:
         recorded = await runner.baseline(version, force=force)
     _print_recorded(recorded, "Recorded", as_json=as_json)
@@ -211,10 +203,7 @@ async def baseline(options: Options, *, as_json: bool, version: int, force: bool
 async def repair(
     options: Options, *, as_json: bool, versions: tuple[int, ...], force: bool
 ) -> None:
-    """Accept edited migrations whose schema is the same.
-
-    All of them, or only VERSIONS.
-    """
+    """Accept edited migrations, all or VERSIONS, whose schema is the same as before."""
     async with options.runner() as runner:
         repaired = await runner.repair(versions, force=force)
     _print_recorded(repaired, "Accepted", as_json=as_json)

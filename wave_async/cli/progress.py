@@ -67,6 +67,10 @@ class Progress:
             case WaitingForLock():
                 self._about, self._statements = "Waiting for another process", 0
 
+    def reach(self, done: int, count: int, about: str) -> None:
+        """Note how far something has come that tells no events."""
+        self._done, self._count, self._about = done, count, about
+
     def erase(self) -> None:
         """Make room for a line that stays."""
         if self._drawn:

@@ -59,7 +59,7 @@ class Teller:
         """Show on a terminal how far a runner has come, and what it is about until it says so."""
         if self._voice.verbose:
             remark(faint(f"Database: {printable(runner.database)}"), err=True)
-        if self._as_json or self._voice.quiet or not _can_draw():
+        if self._as_json or self._voice.quiet or not can_draw():
             yield
             return
         from wave_async.cli.progress import Progress  # noqa: PLC0415 - for a terminal alone
@@ -112,7 +112,8 @@ def watching(runner: MigrationRunner, about: str, *, as_json: bool) -> AbstractC
     return Teller(voice, as_json=as_json).watching(runner, about)
 
 
-def _can_draw() -> bool:
+def can_draw() -> bool:
+    """Whether stderr is a terminal with a line that can be drawn again."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 

@@ -1,0 +1,406 @@
+"""Many files: each by itself, none stopped by another, and all of them told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asyncclick.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from wave_async import FileResult, Migration, Outcome, errors, migrate_many, status_many
+from wave_async.cli import cli
+from wave_async.model.fleet import Shard, spread
+
+MIGRATIONS = [
+    Migration(1, "A", "CREATE TABLE a (x)", "DROP TABLE a"),
+    Migration(2, "B", "CREATE TABLE b (x)", "DROP TABLE b"),
+]
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "wave.schema.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with two migrations and twelve empty files."""
+    monkeypatch.chdir(tmp_path)
+    Path("m").mkdir()
+    Path("t").mkdir()
+    for migration in MIGRATIONS:
+        Path(f"m/{migration.version}_x.sql").write_text(str(migration.up))
+    for number in range(12):
+        Path(f"t/{number:02}.db").touch()
+
+
+def spoil(*numbers: int) -> None:
+    """Make files something else than databases."""
+    for number in numbers:
+        Path(f"t/{number:02}.db").write_text("no database, and long enough to be taken for none")
+
+
+def tables(path: str) -> set[str]:
+    """Return the tables of a file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+async def wave(*arguments: object) -> Result:
+    """Run `wave migrate fleet` in this process."""
+    words = ["migrate", "--migrations", "m", "fleet", *map(str, arguments)]
+    return await CliRunner().invoke(cli, words)
+
+
+async def told(*arguments: object) -> dict[str, Any]:
+    """Run `wave migrate fleet` and return its document."""
+    result = await wave(*arguments, "--json")
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+async def test_one_bad_file_stops_nobody() -> None:
+    """Every other file is migrated, and the bad one is a result with its error."""
+    spoil(3)
+    heard: list[FileResult] = []
+
+    tally = await migrate_many("t/*.db", MIGRATIONS, limit=3, on_result=heard.append)
+
+    assert {Outcome.MIGRATED: 11, Outcome.FAILED: 1} == tally.outcomes
+    (bad,) = [result for result in heard if not result.ok]
+    assert ("t/03.db", "DatabaseUnusable", None) == (bad.path, bad.error, bad.after)
+    assert {(0, 2, 2)} == {(r.before, r.after, r.steps) for r in heard if r.ok}
+    assert heard == pickle.loads(pickle.dumps(heard))
+
+
+async def test_a_failed_migration_is_told_with_what_was_done() -> None:
+    """The version that a file has kept is that of its last whole migration."""
+    heard: list[FileResult] = []
+    bad = [MIGRATIONS[0], Migration(2, "Bad", "CREATE TABLE b (x); SELEC 1")]
+
+    await migrate_many(["t/00.db"], bad, on_result=heard.append, fingerprint=True)
+
+    assert [("MigrationFailed", 0, 1, 1)] == [(r.error, r.before, r.after, r.steps) for r in heard]
+    assert heard[0].fingerprint
+
+
+async def test_an_async_iterator_is_taken_from_as_needed() -> None:
+    """No more paths are taken than files are worked on."""
+    taken, heard = Counter[str](), Counter[str]()
+
+    async def paths() -> AsyncIterator[str]:
+        for path in sorted(map(str, Path("t").iterdir())):
+            taken[path] += 1
+            assert taken.total() - heard.total() <= 2
+            yield path
+
+    await migrate_many(paths(), MIGRATIONS, limit=2, on_result=lambda r: heard.update([r.path]))
+
+    assert (taken, 12) == (heard, heard.total())
+
+
+async def test_again_finds_nothing_to_do() -> None:
+    """A second run writes nothing."""
+    await migrate_many("t/*.db", MIGRATIONS)
+    before = {path: path.read_bytes() for path in Path("t").iterdir()}
+
+    tally = await migrate_many("t/*.db", MIGRATIONS)
+
+    assert {Outcome.CURRENT: 12} == tally.outcomes
+    assert before == {path: path.read_bytes() for path in Path("t").iterdir()}
+
+
+async def test_a_missing_file_stays_missing() -> None:
+    """A tenant that is gone does not come back."""
+    tally = await migrate_many([Path("t/gone.db")], MIGRATIONS)
+
+    assert (1, False) == (tally.failed, Path("t/gone.db").exists())
+
+
+async def test_bad_migrations_are_refused_before_any_file() -> None:
+    """What is wrong with the list, or the target, is an error and no result."""
+    with pytest.raises(errors.DuplicateVersion):
+        await migrate_many("t/*.db", [MIGRATIONS[0], MIGRATIONS[0]])
+    with pytest.raises(errors.InvalidTarget):
+        await migrate_many("t/*.db", MIGRATIONS, target=9)
+    with pytest.raises(ValueError, match="at least one"):
+        await migrate_many("t/*.db", MIGRATIONS, limit=0)
+
+    assert {0} == {path.stat().st_size for path in Path("t").iterdir()}
+
+
+async def test_cancelled_leaves_whole_migrations() -> None:
+    """Cancelled in the middle of a statement, a file is at its last whole migration."""
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+
+    def tell(_: sqlite3.Connection) -> None:
+        loop.call_soon_threadsafe(begun.set)
+
+    slow = [MIGRATIONS[0], Migration(2, "Slow", [tell, f"CREATE TABLE b AS {endless}"])]
+    task = asyncio.create_task(migrate_many("t/*.db", slow, limit=2))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    tally = await status_many("t/*.db", MIGRATIONS)
+
+    assert {0, 1} == {group.version for group in tally.groups}
+
+
+async def test_a_listener_that_raises_ends_it() -> None:
+    """What `on_result` raises comes out as it is."""
+
+    def refuse(_: FileResult) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await migrate_many("t/*.db", MIGRATIONS, on_result=refuse)
+
+
+# The command.
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+async def test_up_and_its_report(jobs: int) -> None:
+    """Each file has its line in the report, of its shape, and a failure makes the exit code 1."""
+    spoil(4)
+    result = await wave("up", "t/*.db", "--jobs", jobs, "--limit", 2, "--report", "r.jsonl")
+    lines = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+
+    assert 1 == result.exit_code
+    assert "Error: 1 of 12 file(s) failed" in result.stderr
+    assert {f"t/{n:02}.db" for n in range(12)} == {line["path"] for line in lines}
+    for line in lines:
+        shape = {"$defs": SCHEMA["$defs"], **SCHEMA["$defs"]["fleet_report"]}
+        Draft202012Validator(shape).validate(line)
+    assert all("b" in tables(f"t/{n:02}.db") for n in range(12) if n != 4)
+
+
+async def test_a_failed_canary_stops() -> None:
+    """Nothing but the canary is touched when one of it fails."""
+    spoil(1)
+    document = await told("up", "t/*.db", "--canary", 3)
+
+    assert ("its canary", 9) == (document["stopped"], document["left"])
+    assert [True] + [False] * 9 == [
+        Path(f"t/{n:02}.db").stat().st_size > 0 for n in (0, *range(3, 12))
+    ]
+
+
+@pytest.mark.parametrize(("budget", "left"), [("0", 10), ("1", 9), ("10%", 9), ("50%", 6)])
+async def test_a_budget_stops(budget: str, left: int) -> None:
+    """No further file is begun once more have failed than may."""
+    spoil(1, 2, *range(3, 7))
+    document = await told("up", "t/*.db", "--budget", budget, "--limit", 1)
+
+    stopped = budget != "50%"
+    assert ("its budget" if stopped else None) == document["stopped"]
+    assert (left if stopped else 0) == document["left"]
+
+
+async def test_a_failed_rehearsal_stops() -> None:
+    """Nothing is touched when a rehearsal on a sample goes wrong."""
+    Path("m/3_bad.sql").write_text("SELEC 1")
+    document = await told("up", "t/*.db", "--rehearse", 2)
+
+    assert ("its rehearsal", 12, {}) == (
+        document["stopped"],
+        document["left"],
+        document["outcomes"],
+    )
+    assert {0} == {path.stat().st_size for path in Path("t").iterdir()}
+
+
+async def test_a_rehearsal_that_went_well_is_followed() -> None:
+    """The sample is told in the report, and everything is migrated."""
+    document = await told("up", "t/*.db", "--rehearse", 2, "--report", "r.jsonl")
+    operations = Counter(
+        json.loads(x)["operation"] for x in Path("r.jsonl").read_text().splitlines()
+    )
+
+    assert {"migrated": 12} == document["outcomes"]
+    assert {"rehearse": 2, "up": 12} == operations
+
+
+async def test_resume_leaves_out_what_is_done() -> None:
+    """Files that failed, or whose line was cut off, are done again; another goal does all again."""
+    spoil(4)
+    await told("up", "t/*.db", "--report", "r.jsonl")
+    Path("t/04.db").write_bytes(b"")
+    written = Path("r.jsonl").read_text()
+    Path("r.jsonl").write_text(f'{written}{{"operation": "up", "pa')
+    again = await told("up", "t/*.db", "--resume", "r.jsonl", "--report", "r.jsonl")
+    third = await told("up", "t/*.db", "--resume", "r.jsonl")
+    other = await told("up", "t/*.db", "--resume", "r.jsonl", "--target", 1)
+
+    assert ({"migrated": 1}, 11) == (again["outcomes"], again["resumed"])
+    assert ({}, 12) == (third["outcomes"], third["resumed"])
+    assert 0 == other["resumed"]
+
+
+async def test_a_drifted_tenant_stands_out() -> None:
+    """The one whose schema is another is named, and validate says why."""
+    await wave("up", "t/*.db")
+    with closing(sqlite3.connect("t/05.db")) as connection:
+        connection.execute("CREATE TABLE stray (x)")
+    status = await wave("status", "t/*.db")
+    strict = await wave("validate", "t/*.db", "--strict")
+
+    assert (0, 1) == (status.exit_code, strict.exit_code)
+    assert 1 == status.stdout.count("unlike the others: t/05.db")
+    assert "table stray" in strict.stderr
+
+
+async def test_plan_and_status_write_nothing() -> None:
+    """They tell what is pending, in every process, and a target counts."""
+    plan = await told("plan", "t/*.db", "--jobs", 2, "--target", 1)
+    status = await told("status", "t/*.db")
+
+    assert {"pending": 12} == plan["outcomes"] == status["outcomes"]
+    assert (1, 2) == (plan["goal"], status["goal"])
+    assert {0} == {path.stat().st_size for path in Path("t").iterdir()}
+
+
+async def test_snapshots_are_taken_where_wanted() -> None:
+    """With `--snapshot` each file that is changed is copied before, with `--no-snapshot` none."""
+    await wave("up", "t/*.db", "--target", 1, "--no-snapshot")
+    await wave("up", "t/00.db", "--snapshot", "--snapshot-dir", "s")
+
+    assert 1 == len(list(Path("s").rglob("*.db")))
+
+
+async def test_verbose_tells_each_file() -> None:
+    """With `--verbose` there is a line for each file, with `--quiet` none at all."""
+    verbose = await wave("up", "t/*.db", "--verbose")
+    quiet = await wave("up", "t/*.db", "--quiet")
+
+    assert 12 == verbose.stderr.count("migrated at version 2")
+    assert ("", "") == (quiet.stdout, quiet.stderr)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--shard", "3/2"], ["--shard", "1"], ["--shard", "x/2"], ["--budget", "x"], ["--jobs", "0"]],
+)
+async def test_usage(arguments: list[str]) -> None:
+    """What an option cannot mean is an error of usage."""
+    assert 2 == (await wave("up", "t/*.db", *arguments)).exit_code
+
+
+async def test_what_is_refused_beforehand() -> None:
+    """A pattern that matches nothing, and a report that is none, are errors."""
+    Path("r.jsonl").write_text("no report\n")
+    nothing = await wave("up", "none/*.db")
+    report = await wave("up", "t/*.db", "--resume", "r.jsonl")
+
+    assert "none/*.db" in nothing.stderr
+    assert "not a report" in report.stderr
+    assert (1, 1) == (nothing.exit_code, report.exit_code)
+
+
+async def test_shards_divide_the_files() -> None:
+    """Each file is in one of the shards."""
+    found = [await told("up", "t/*.db", "--shard", f"{n}/3") for n in (1, 2, 3)]
+
+    assert 12 == sum(sum(d["outcomes"].values()) for d in found)
+
+
+@given(st.sets(st.text()), st.integers(1, 9))
+def test_shards_are_disjoint_and_complete(paths: set[str], count: int) -> None:
+    """Every path is in exactly one shard, whatever else there is."""
+    shards = [Shard(number, count) for number in range(1, count + 1)]
+
+    assert {1} >= {sum(path in shard for shard in shards) for path in paths}
+
+
+@given(st.lists(st.text(), unique=True), st.integers(1, 9))
+def test_a_sample_is_of_different_files(paths: list[str], count: int) -> None:
+    """A sample has as many different files as wanted, or all."""
+    assert min(count, len(paths)) == len(set(spread(paths, count)) & set(paths))
+
+
+SLOW = """
+import time
+from pathlib import Path
+from wave_async import Migration
+def pause(connection):
+    name = Path(connection.execute("PRAGMA database_list").fetchone()[2]).name
+    if name == "06.db" and not Path("go").exists():
+        Path("here").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+ALL = [Migration(1, "A", "CREATE TABLE a (x)"), Migration(2, "B", [pause, "CREATE TABLE b (x)"])]
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_in_the_middle_and_resumed(jobs: int) -> None:
+    """After a kill nothing is half done, and a resumed run does the rest, each migration once."""
+    Path("slow.py").write_text(SLOW)
+    base = (sys.executable, "-m", "wave_async", "migrate", "--migrations", "slow:ALL", "fleet")
+    command = (*base, "up", "t/*.db", "--report", "r.jsonl", "--limit", "2", "--jobs", str(jobs))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while not Path("here").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "b" not in tables("t/06.db")
+    Path("go").touch()
+    done = subprocess.run((*command, "--resume", "r.jsonl"), check=False, capture_output=True)
+
+    assert 0 == done.returncode, done.stderr
+    assert all({"a", "b"} <= tables(f"t/{n:02}.db") for n in range(12))
+
+
+def test_an_interrupt_ends_every_process() -> None:
+    """SIGINT ends the command and its processes, and what ran is rolled back."""
+    Path("endless.py").write_text(
+        "from wave_async import Migration\nfrom pathlib import Path\n"
+        "def here(c): Path('here').touch()\n"
+        "ALL = [Migration(1, 'E', [here, 'CREATE TABLE a AS WITH RECURSIVE n(i) AS (SELECT 1 "
+        "UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n'])]\n"
+    )
+    base = (sys.executable, "-m", "wave_async", "migrate", "--migrations", "endless:ALL", "fleet")
+    process = subprocess.Popen((*base, "up", "t/*.db", "--jobs", "2"), stderr=subprocess.PIPE)
+    while not Path("here").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert 130 == process.returncode
+    assert b"Interrupted" in said
+    assert {frozenset()} == {frozenset(tables(str(p))) for p in Path("t").glob("*.db")}
+
+
+async def test_a_killed_worker_costs_only_what_it_had() -> None:
+    """A process that dies fails the files it held; another goes on with the rest."""
+    Path("deadly.py").write_text(
+        "import os, signal\nfrom wave_async import Migration\n"
+        "def die(c):\n"
+        "    if c.execute('PRAGMA database_list').fetchone()[2].endswith('00.db'):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "ALL = [Migration(1, 'D', [die, 'CREATE TABLE a (x)'])]\n"
+    )
+    words = ["migrate", "--migrations", "deadly:ALL", "fleet", "up", "t/*.db", "--jobs", "2"]
+    result = await CliRunner().invoke(cli, [*words, "--limit", "1", "--json"])
+    document = json.loads(result.stdout)
+
+    assert {"WorkerLost"} == {failure["error"] for failure in document["failures"]}
+    assert 1 <= document["outcomes"]["failed"] <= 2
+    assert 12 == sum(document["outcomes"].values())
+    assert Path("t/11.db").stat().st_size
