@@ -19,6 +19,7 @@ from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleCon
 from wave_async.database.files import MEMORY
 from wave_async.database.history import History
 from wave_async.database.log import Log
+from wave_async.database.pool import Pool
 from wave_async.database.requests import Call, Program, Query, T
 from wave_async.database.walk import (
     Choice,
@@ -99,7 +100,7 @@ class MigrationManager:
 
     def __init__(
         self,
-        pool: SingleConnectionPool,
+        pool: Pool,
         migrations: Iterable[Migration],
         *,
         max_version: int = 0,
@@ -445,9 +446,7 @@ class MigrationManager:
             watch = rehearsal.Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
 
-    def _like_this(
-        self, pool: SingleConnectionPool, on_event: Callable[[Event], None]
-    ) -> MigrationManager:
+    def _like_this(self, pool: Pool, on_event: Callable[[Event], None]) -> MigrationManager:
         return MigrationManager(
             pool,
             self._migrations,
@@ -521,10 +520,11 @@ class MigrationManager:
         return cast("Undone", await self._run(program))
 
     def _shelf(self) -> Snapshots:
-        if self.pool.path == MEMORY:
-            raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
+        if self.pool.file is None:
+            what = "in memory" if self.pool.path == MEMORY else "on a cluster"
+            raise DatabaseUnusable(self.pool.path, f"a database {what} has no snapshots")
         policy = self._snapshots or safety.policy.SnapshotPolicy()
-        return safety.snapshots.Snapshots(self.pool.path, policy, self.pool.setup)
+        return safety.snapshots.Snapshots(self.pool.file, policy, self.pool.setup)
 
     def _walk(
         self, direction: Direction, choose: Choice, *, atomic: bool = False
@@ -532,7 +532,7 @@ class MigrationManager:
         walk = Walk(direction, choose, self._lock_timeout, self._log, atomic=atomic)
         policy = self._snapshots
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
-        if not guarded or self.pool.path == MEMORY:
+        if not guarded or self.pool.file is None:
             return walk.program
         return safety.snapshots.Precaution(self._shelf(), walk, self._harmful).program
 

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wave_async.config import MigrationConfig
-from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.connection import LOCK_TIMEOUT
+from wave_async.database.pool import open_pool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
@@ -53,7 +54,7 @@ class MigrationRunner:
     ) -> None:
         self._config = config or MigrationConfig()
         lock_timeout = self._config.lock_timeout if lock_timeout is None else lock_timeout
-        self._pool = SingleConnectionPool(database, setup=setup)
+        self._pool = open_pool(database, setup)
         self._manager = MigrationManager(
             self._pool,
             migrations,
@@ -81,7 +82,7 @@ class MigrationRunner:
 
     @property
     def database(self) -> str:
-        """The absolute path of the database."""
+        """The absolute path of the database, or the URL of its cluster."""
         return self._pool.path
 
     @property

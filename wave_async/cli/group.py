@@ -26,6 +26,7 @@ COMMANDS = {
     "change": ("up", "down", "undo", "baseline", "repair"),
     "files": ("new", "lock"),
     "pictures": ("diagram", "report"),
+    "cluster": ("unlock",),
 }
 """The commands in each module of this package; only the named one's module is imported."""
 

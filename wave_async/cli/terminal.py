@@ -85,6 +85,8 @@ class Teller:
                 return str(step)
             case SnapshotTaken(path):
                 return f"Snapshot taken: {printable(path)}"
+            case StepFinished(confirmed=True):
+                return waiting("Confirmed after re-check: the connection was lost in its COMMIT")
             case WaitingForLock(seconds):
                 return waiting(f"Waiting for another process ({seconds:g} s)")
         return self._detail(event) if self._voice.verbose else None
