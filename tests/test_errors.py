@@ -17,8 +17,10 @@ from wave_async.errors import (
     AdoptionRefused,
     CascadeRefused,
     ChecksumMismatch,
+    ClusterUnreachable,
     ConfigError,
     ConfirmationRequired,
+    ConnectionLost,
     DatabaseLocked,
     DatabaseUnusable,
     DuplicateVersion,
@@ -313,6 +315,17 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         DatabaseLocked(60.0),
         "database is locked: another process has been using it for 60 s; try again when it is done",
+    ),
+    (
+        ClusterUnreachable("dqlite://a:1/app", 60.0, "a:1: refused"),
+        "no leader of dqlite://a:1/app has answered for 60 s: a:1: refused",
+    ),
+    (
+        ConnectionLost("dqlite://a:1/app", "closed", in_doubt=True),
+        (
+            "the connection to dqlite://a:1/app was lost: closed; the last COMMIT may have "
+            "applied: run it again, it looks at the history first"
+        ),
     ),
     (
         NoSpace("/x", 209_715_200, 1_000_000),

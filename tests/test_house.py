@@ -96,6 +96,11 @@ def room(module: str) -> str:
     return [*module.split("."), ""][1]
 
 
+def is_extra(module: str) -> bool:
+    """Whether a module is imported only where an extra is installed, as a rule an integration."""
+    return room(module) == "integrations" or module == "wave_async.database.dqlite"
+
+
 def importers(name: str) -> set[str]:
     """Return the modules that import a foreign one."""
     return {module for module in MODULES if name in foreign(module)}
@@ -123,8 +128,9 @@ def test_imports_can_be_read(module: str) -> None:
 
 
 def test_one_driver() -> None:
-    """Only one room knows aiosqlite, and only the command line knows asyncclick."""
+    """One module knows aiosqlite, one a cluster's client, and only the command line asyncclick."""
     assert {"wave_async.database.connection"} == importers("aiosqlite")
+    assert {"wave_async.database.dqlite"} == importers("dqliteclient")
     assert {"cli"} == {room(module) for module in importers("asyncclick")}
 
 
@@ -147,7 +153,7 @@ def test_dependencies() -> None:
     """What is imported is declared, and what is declared is imported."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = _names(project["dependencies"])
-    core = (foreign(module) for module in MODULES if room(module) != "integrations")
+    core = (foreign(module) for module in MODULES if not is_extra(module))
 
     assert declared == set().union(*core) - stdlib_module_names
 
@@ -156,14 +162,15 @@ def test_extras() -> None:
     """What only an integration imports is declared by an extra, and no extra is left over."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = set().union(*map(_names, project["optional-dependencies"].values()))
-    joined = (foreign(module) for module in MODULES if room(module) == "integrations")
+    joined = (foreign(module) for module in MODULES if is_extra(module))
 
     assert extras == set().union(*joined) - stdlib_module_names - _names(project["dependencies"])
 
 
 def _names(requirements: list[str]) -> set[str]:
-    """Return what requirements are imported as: opentelemetry-api is opentelemetry."""
-    return {re.split(r"[^\w-]", line)[0].removesuffix("-api") for line in requirements}
+    """Return what requirements are imported as: dqlite-client is dqliteclient."""
+    names = (re.split(r"[^\w-]", line)[0].removesuffix("-api") for line in requirements)
+    return {name.replace("-", "") for name in names}
 
 
 @every_module

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from wave_async.database import history
 from wave_async.database.guard import look
 from wave_async.database.requests import (
     BeginWrite,
+    DataVersion,
     Execute,
     Foresee,
     Guard,
@@ -68,6 +70,8 @@ class Hands:
                 return self.connection.in_transaction
             case Query(sql, parameters):
                 return self.connection.execute(sql, parameters).fetchall()
+            case DataVersion():
+                return self.connection.execute(history.DATA_VERSION).fetchone()[0]
             case BeginWrite():
                 self.connection.execute("BEGIN IMMEDIATE")
                 return True

@@ -16,6 +16,7 @@ from wave_async.database import history, step, walk
 from wave_async.database.history import History
 from wave_async.database.requests import (
     BeginWrite,
+    DataVersion,
     Execute,
     Program,
     Query,
@@ -133,7 +134,7 @@ def test_nothing_to_do_takes_no_lock(
     asked, result = drive(program(), Hands(ours))
 
     assert result == ()
-    assert all(isinstance(request, Query) for request in asked)
+    assert all(isinstance(request, DataVersion | Query) for request in asked)
 
 
 def test_the_history_is_read_once(ours: sqlite3.Connection) -> None:

@@ -50,6 +50,8 @@ WaveError
 │   ├── NoSpace               a copy has no room on the disk
 │   ├── SnapshotFailed        a snapshot cannot be taken
 │   ├── SnapshotUnusable      a snapshot cannot be restored
+│   ├── ClusterUnreachable    no leader of a cluster answers
+│   ├── ConnectionLost        the connection to a cluster's leader ended
 │   └── DatabaseUnusable      missing rights, not a database, damaged, full, ...
 │       └── NeedsRecovery     a crashed writer left a journal that only a writer can roll back
 └── PoolError                 the pool is used in a way that cannot work
@@ -713,6 +715,39 @@ class SnapshotUnusable(DatabaseError):
 
     def sentence(self) -> str:
         return f"cannot restore snapshot {printable(self.path)}: {self.reason}; nothing was changed"
+
+
+class ClusterUnreachable(DatabaseError):
+    """Raised when no leader of a cluster has answered for `waited` seconds; nothing was sent."""
+
+    path: str
+    waited: float
+    problem: str
+
+    def sentence(self) -> str:
+        return (
+            f"no leader of {printable(self.path)} has answered for {self.waited:g} s: "
+            f"{printable(self.problem)}"
+        )
+
+
+class ConnectionLost(DatabaseError):
+    """Raised when the connection to a cluster's leader ended before a statement was answered.
+
+    What was not committed is rolled back. `in_doubt` says that it was a COMMIT, which may have
+    applied: the engine looks it up, and leaves it open only where the cluster stays away.
+    """
+
+    path: str
+    problem: str
+    in_doubt: bool
+
+    def sentence(self) -> str:
+        what = "the last COMMIT may have applied" if self.in_doubt else "nothing was committed"
+        return (
+            f"the connection to {printable(self.path)} was lost: {printable(self.problem)}; "
+            f"{what}: run it again, it looks at the history first"
+        )
 
 
 class DatabaseUnusable(DatabaseError):

@@ -20,6 +20,7 @@ from wave_async.database.connection import BUSY_TIMEOUT, LOCK_TIMEOUT, SingleCon
 from wave_async.database.files import MEMORY
 from wave_async.database.history import History
 from wave_async.database.log import Log
+from wave_async.database.pool import Pool
 from wave_async.database.requests import Call, Program, Query, T
 from wave_async.database.walk import (
     Choice,
@@ -102,7 +103,7 @@ class MigrationManager:
 
     def __init__(
         self,
-        pool: SingleConnectionPool,
+        pool: Pool,
         migrations: Iterable[Migration],
         *,
         max_version: int = 0,
@@ -459,7 +460,7 @@ class MigrationManager:
             watch = rehearsal.Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
 
-    def for_pool(self, pool: SingleConnectionPool) -> MigrationManager:
+    def for_pool(self, pool: Pool) -> MigrationManager:
         """Return a manager of another database, with the same migrations and options.
 
         What has been read of the migrations is shared. Raises `DefinitionError`.
@@ -469,9 +470,7 @@ class MigrationManager:
         vars(other).update(pool=pool, _harmful=frozenset(), _up_to_date=None)
         return other
 
-    def _like_this(
-        self, pool: SingleConnectionPool, on_event: Callable[[Event], None]
-    ) -> MigrationManager:
+    def _like_this(self, pool: Pool, on_event: Callable[[Event], None]) -> MigrationManager:
         other = self.for_pool(pool)
         vars(other).update(
             _on_event=on_event, _snapshots=None, _tell_statements=False, _before=None
@@ -539,10 +538,11 @@ class MigrationManager:
         return cast("Undone", await self._run(program))
 
     def _shelf(self) -> Snapshots:
-        if self.pool.path == MEMORY:
-            raise DatabaseUnusable(MEMORY, "a database in memory has no snapshots")
+        if self.pool.file is None:
+            what = "in memory" if self.pool.path == MEMORY else "on a cluster"
+            raise DatabaseUnusable(self.pool.path, f"a database {what} has no snapshots")
         policy = self._snapshots or safety.policy.SnapshotPolicy()
-        return safety.snapshots.Snapshots(self.pool.path, policy, self.pool.setup)
+        return safety.snapshots.Snapshots(self.pool.file, policy, self.pool.setup)
 
     def _walk(
         self, direction: Direction, choose: Choice, *, atomic: bool = False
@@ -552,7 +552,7 @@ class MigrationManager:
             safety.before.Before(self._before, self.pool.path, walk)
         policy = self._snapshots
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
-        if not guarded or self.pool.path == MEMORY:
+        if not guarded or self.pool.file is None:
             return walk.program
         return safety.precaution.Precaution(self._shelf(), walk, self._harmful).program
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from wave_async.config import MigrationConfig
-from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.pool import open_pool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
 from wave_async.manager import MigrationManager
@@ -56,7 +56,7 @@ class MigrationRunner:
         configured = self._config.manager_options
         if lock_timeout is not None:
             configured["lock_timeout"] = lock_timeout
-        self._pool = SingleConnectionPool(database, setup=setup)
+        self._pool = open_pool(database, setup)
         self._manager = MigrationManager(
             self._pool,
             migrations,
@@ -82,7 +82,7 @@ class MigrationRunner:
 
     @property
     def database(self) -> str:
-        """The absolute path of the database."""
+        """The absolute path of the database, or the URL of its cluster."""
         return self._pool.path
 
     @property

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wave_async.config import MigrationConfig
-from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.pool import Pool, closing
 from wave_async.errors import printable
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, Hook
@@ -42,7 +42,7 @@ class StartupReport:
 
 
 async def migrate_on_startup(
-    pool: SingleConnectionPool,
+    pool: Pool,
     migrations: Iterable[Migration],
     *,
     config: MigrationConfig | None = None,
@@ -101,7 +101,7 @@ async def migrate_on_startup(
     return StartupReport(done)
 
 
-async def _load(pool: SingleConnectionPool, manager: MigrationManager, schema: str | None) -> bool:
+async def _load(pool: Pool, manager: MigrationManager, schema: str | None) -> bool:
     if schema is not None and await manager.load_untracked(schema):
         return True
     if await manager.is_tracked():
@@ -120,7 +120,7 @@ def _record_fields(database: str, version: int | None) -> dict[str, object]:
 
 
 def lifespan(
-    pool: SingleConnectionPool,
+    pool: Pool,
     migrations: Iterable[Migration],
     *,
     config: MigrationConfig | None = None,
@@ -138,7 +138,7 @@ def lifespan(
 
     @asynccontextmanager
     async def migrated(app: object) -> AsyncIterator[Any]:
-        async with pool:
+        async with closing(pool):
             await migrate_on_startup(
                 pool,
                 migrations,

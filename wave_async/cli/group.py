@@ -27,6 +27,7 @@ COMMANDS = {
     "files": ("new", "lock"),
     "fleet": ("fleet",),
     "pictures": ("diagram", "report"),
+    "cluster": ("unlock",),
 }
 """The commands in each module of this package; only the named one's module is imported."""
 

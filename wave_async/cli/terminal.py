@@ -88,6 +88,8 @@ class Teller:
                 return f"Snapshot taken: {printable(path)}"
             case Marked(mark):
                 return f"Before it: {printable(mark)}"
+            case StepFinished(confirmed=True):
+                return waiting("Confirmed after re-check: the connection was lost in its COMMIT")
             case WaitingForLock(seconds):
                 return waiting(f"Waiting for another process ({seconds:g} s)")
         return self._detail(event) if self._voice.verbose else None

@@ -168,6 +168,11 @@ class SingleConnectionPool:
         return hop.outcome()
 
     @property
+    def file(self) -> str | None:
+        """The file that the database is; one in memory has none."""
+        return None if self.path == files.MEMORY else self.path
+
+    @property
     def running_part(self) -> Part | None:
         """The statement or function of a migration that runs now; asking costs the run nothing."""
         return None if self._running is None else self._running.part

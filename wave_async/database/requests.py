@@ -41,6 +41,14 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class DataVersion:
+    """Answer a value that is equal to an earlier one only if nobody else has committed since.
+
+    Our own commits do not move it; another connection has other values.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """Run a function: on the connection's thread, or awaited on the loop if it `awaits`.
 
@@ -133,6 +141,7 @@ column that was read or dropped; names in lower case."""
 Request = (
     Execute
     | Query
+    | DataVersion
     | Call
     | Foresee
     | BeginWrite

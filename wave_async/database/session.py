@@ -26,10 +26,12 @@ from wave_async.database.driver import (
     primary_code,
     refuse_unrun,
 )
+from wave_async.database.history import DATA_VERSION
 from wave_async.database.requests import (
     Asked,
     BeginWrite,
     Call,
+    DataVersion,
     Execute,
     Foresee,
     Guard,
@@ -108,6 +110,7 @@ class Hop(Generic[T]):
         self._serve: dict[type[Request], Callable[[Any], Any]] = {
             Execute: self._execute,
             Query: self._query,
+            DataVersion: self._data_version,
             Call: self._call,
             Foresee: self._foresee,
             SwitchToWal: self._switch_to_wal,
@@ -247,6 +250,10 @@ class Hop(Generic[T]):
 
     def _query(self, request: Query) -> list[Any]:
         return self._patiently(request.sql, request.parameters, self._patience)
+
+    def _data_version(self, _: DataVersion) -> int:
+        ((version,),) = self._patiently(DATA_VERSION, (), self._patience)
+        return int(version)
 
     def _raise_if_cancelled(self) -> None:
         if self._cancelled:

@@ -6,8 +6,11 @@ write and commit, or roll back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from math import inf
+from time import monotonic
 
 from wave_async.database import guard, history, keys
 from wave_async.database.log import Log
@@ -19,6 +22,7 @@ from wave_async.database.requests import (
     Guard,
     Look,
     Program,
+    Query,
     Report,
     Rollback,
     SwitchToWal,
@@ -26,7 +30,14 @@ from wave_async.database.requests import (
     Unguard,
 )
 from wave_async.database.session import TELL_AFTER
-from wave_async.errors import DatabaseLocked, MigrationFailed, TransactionEnded, WaveError
+from wave_async.errors import (
+    ClusterUnreachable,
+    ConnectionLost,
+    DatabaseLocked,
+    MigrationFailed,
+    TransactionEnded,
+    WaveError,
+)
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import StepFinished, StepStarted, WaitingForLock
 from wave_async.model.migration import Action, Direction
@@ -46,6 +57,7 @@ def write(
     patience: float,
     *,
     found: T | None = None,
+    landed: Callable[[], Program[bool]] | None = None,
 ) -> Program[T | None]:
     """Run `body` under the write lock on what `look` finds; answers that, or None for nothing.
 
@@ -53,12 +65,27 @@ def write(
     is not to be had, and once more under it: only what it still finds there is written. `body`
     commits; whatever else happens is rolled back. Raises `DatabaseLocked` when what `look` finds
     has not changed for `patience` seconds.
+
+    Where the connection is lost it is tried again. Where it was lost in a COMMIT, what was written
+    is looked for under the lock of a new one, by `landed` (as a rule: `look` finds something else),
+    and written again only if it is not there.
     """
     waited = 0.0
     found = (yield from look()) if found is None else found
+    landed = landed or partial(_differs, look, found)
+    doubt, given_up = None, inf
     while found is not None:
-        if (yield from _attempt(look, body, found)):
-            return found
+        try:
+            if doubt is not None and (yield from _has_landed(landed, doubt, given_up)):
+                return found
+            if (yield from _attempt(look, body, found)):
+                return found
+        except (ClusterUnreachable, ConnectionLost) as error:
+            doubt = error if isinstance(error, ConnectionLost) and error.in_doubt else doubt
+            given_up = min(given_up, monotonic() + patience)
+            if isinstance(error, ClusterUnreachable) or monotonic() >= given_up:
+                raise error if doubt is None else doubt  # noqa: B904 - it may be the same
+            continue
         before, found = found, (yield from look())
         waited = waited + LOOK_AGAIN if found == before else 0.0
         if waited >= patience:
@@ -81,6 +108,31 @@ def _attempt(
         yield Rollback()  # whatever was not committed
 
 
+def _has_landed(
+    landed: Callable[[], Program[bool]], doubt: ConnectionLost, given_up: float
+) -> Program[bool]:
+    """Look under the lock; what is found there is proven by a commit, which only a leader can do.
+
+    A plain read may be answered by who has not heard yet that another node leads. Raises the
+    `doubt` where the lock is not to be had before it is `given_up`.
+    """
+    while not (yield BeginWrite(LOOK_AGAIN)):
+        if monotonic() >= given_up:
+            raise doubt
+    try:
+        if found := (yield from landed()):
+            ((version,),) = yield Query("PRAGMA user_version")
+            yield Execute(f"PRAGMA user_version = {version}")  # writes a page, and changes nothing
+            yield Execute("COMMIT")
+        return found
+    finally:
+        yield Rollback()
+
+
+def _differs(look: Callable[[], Program[T | None]], found: T) -> Program[bool]:
+    return (yield from look()) != found
+
+
 def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[None]:
     """Run one migration inside the transaction that is open; its record and COMMIT come after it.
 
@@ -93,11 +145,9 @@ def migrate(entry: Entry, direction: Direction, *, tracked: bool) -> Program[Non
     if not tracked:
         yield from _own(Execute(history.CREATE), failed)
     yield from run(entry, direction)
-    try:
-        if before is not None:
+    if before is not None:
+        with _blaming(failed, None, None, "PRAGMA foreign_key_check"):
             yield from keys.check(before)
-    except Exception as error:
-        raise failed(None, None, "PRAGMA foreign_key_check", _reason(error)) from error
 
 
 def outside(entry: Entry, direction: Direction) -> Program[None]:
@@ -135,8 +185,19 @@ def commit(
 ) -> Program[None]:
     """Commit migrations with their records; each has taken so many seconds."""
     yield from _own(Execute("COMMIT"), blame(entries[-1], direction))
+    yield from finish(entries, direction, seconds)
+
+
+def finish(
+    entries: Sequence[Entry],
+    direction: Direction,
+    seconds: Sequence[float],
+    *,
+    confirmed: bool = False,
+) -> Program[None]:
+    """Tell that migrations are committed."""
     for entry, took in zip(entries, seconds, strict=True):
-        yield Report(StepFinished(entry.step(direction), took))
+        yield Report(StepFinished(entry.step(direction), took, confirmed))
 
 
 def run(entry: Entry, direction: Direction) -> Program[Asked]:
@@ -174,7 +235,7 @@ def run_steps(
 def _run_step(
     step: Statement | Function, failed: Blame, look: Look, *, transaction: bool = True
 ) -> Program[None]:
-    try:
+    with _blaming(failed, step.number, step.line, step.first_line):
         if isinstance(step, Function):
             still_open = yield Call(step.call, step.awaits, step)
         else:
@@ -182,8 +243,6 @@ def _run_step(
             still_open = yield Execute(step.sql, part=step)
         if transaction and not still_open:
             raise TransactionEnded
-    except Exception as error:
-        raise failed(step.number, step.line, step.first_line, _reason(error)) from error
 
 
 def _started(entry: Entry, direction: Direction) -> StepStarted:
@@ -206,10 +265,21 @@ def blame(entry: Entry, direction: Direction) -> Blame:
 
 
 def _own(request: Execute, failed: Blame) -> Program[None]:
-    try:
+    with _blaming(failed, None, None, request.sql.partition("\n")[0]):
         yield request
+
+
+@contextmanager
+def _blaming(
+    failed: Blame, number: int | None, line: int | None, first_line: str
+) -> Iterator[None]:
+    """Make what a statement raises the error of its migration; a lost connection is nobody's."""
+    try:
+        yield
+    except ConnectionLost:
+        raise
     except Exception as error:
-        raise failed(None, None, request.sql.partition("\n")[0], _reason(error)) from error
+        raise failed(number, line, first_line, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from time import monotonic, time
 from wave_async.database import guard, history, keys, step
 from wave_async.database.history import History
 from wave_async.database.log import OFF, Log
-from wave_async.database.requests import Execute, Program, Query, Report, Rollback, T
+from wave_async.database.requests import DataVersion, Execute, Program, Report, Rollback, T
 from wave_async.errors import MigrationFailed, NotAtomic, PlanChanged, WaveError
 from wave_async.model.catalogue import Entry
 from wave_async.model.events import RunEnded, RunStarted, StepFailed
@@ -59,7 +59,7 @@ class Walk:
         self._choose = choose
         self._patience = patience
         self.log = log
-        self._seen: int | None = None
+        self._seen: object = None
         self._tracked = False
         self._left: deque[Entry] = deque()
         self._done: list[Step] = []
@@ -111,7 +111,7 @@ class Walk:
         return tuple(islice(self._left, None if self._atomic else 1))
 
     def _look(self) -> Program[None]:
-        ((seen,),) = yield Query(history.DATA_VERSION)
+        seen = yield DataVersion()
         if seen != self._seen:
             found = yield from history.read()
             self._tracked = found.tracked
@@ -128,6 +128,7 @@ class Walk:
     def _run(self, batch: tuple[Entry, ...]) -> Program[None]:
         """Run one transaction, unless there is something else to do by then."""
         direction, started, since = self.direction, time(), 0.0
+        took: list[float] = []
 
         def look() -> Program[tuple[Entry, ...] | None]:
             yield from self._look()
@@ -135,7 +136,8 @@ class Walk:
 
         def write(_: object) -> Program[None]:
             nonlocal started, since
-            tracked, took = self._tracked, []
+            tracked = self._tracked
+            took.clear()
             for entry in batch:
                 if entry.migration.transaction:
                     since = yield from self._begin(entry)
@@ -152,13 +154,24 @@ class Walk:
                 since = yield from self._begin(batch[0])
                 self.changed = True
                 yield from step.outside(batch[0], direction)
-            if (yield from step.write(look, write, self._patience, found=batch)):
+            landed = partial(self._is_recorded, batch)
+            if (yield from step.write(look, write, self._patience, found=batch, landed=landed)):
+                if self._begun is not None:  # what committed it was never answered
+                    yield from step.finish(batch, direction, took, confirmed=True)
                 self._tracked = self.changed = True
                 self._done += [self._left.popleft().step(direction) for _ in batch]
+            self._begun = None
         except MigrationFailed as error:
             version = error.version or 0
             yield from self.log.append_failure(Action(direction.value), version, started, error)
             raise
+
+    def _is_recorded(self, batch: tuple[Entry, ...]) -> Program[bool]:
+        """Whether the history says that a batch is done; what another connection saw is nothing."""
+        self._seen = None
+        versions = {row.version for row in (yield from history.read()).applied}
+        up = self.direction is Direction.UP
+        return all((entry.version in versions) is up for entry in batch)
 
     def _begin(self, entry: Entry) -> Program[float]:
         """Run what comes before the first step; answers when this one began."""

@@ -16,6 +16,7 @@ from importlib.resources import files
 from itertools import groupby
 
 from wave_async.database.log import DONE
+from wave_async.database.pool import CLUSTER
 from wave_async.errors import (
     ChecksumMismatch,
     HistoryError,
@@ -158,7 +159,8 @@ async def gather(runner: MigrationRunner) -> Report:
     changes = await asyncio.to_thread(_changes, schemas)
     return Report(
         database=runner.database,
-        exists=await asyncio.to_thread(os.path.exists, runner.database),
+        exists=runner.database.startswith(CLUSTER)
+        or await asyncio.to_thread(os.path.exists, runner.database),
         made_at=time.time(),
         status=status,
         problems=problems,

@@ -38,10 +38,14 @@ class StatementStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """`step` and its record are committed; its own work took `seconds`."""
+    """`step` and its record are committed; its own work took `seconds`.
+
+    `confirmed` says that the answer to the commit was lost, and that the history proves it.
+    """
 
     step: Step
     seconds: float = field(default=0.0, compare=False)
+    confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
+from tempfile import gettempdir
 from time import monotonic
 from typing import NamedTuple
 
 from wave_async.database import files, history, keys
 from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.history import History
+from wave_async.database.pool import Pool, Remote
 from wave_async.database.requests import Execute, Program, Query, attempt
 from wave_async.database.schema import read_schema
 from wave_async.database.walk import consistently
@@ -64,20 +66,21 @@ class Stopwatch:
 
 @asynccontextmanager
 async def stage(
-    pool: SingleConnectionPool, *, schema_only: bool | None, directory: str | PathLike[str] | None
-) -> AsyncIterator[tuple[SingleConnectionPool, str]]:
+    pool: Pool, *, schema_only: bool | None, directory: str | PathLike[str] | None
+) -> AsyncIterator[tuple[Pool, str]]:
     """Open a private copy of a database; yields it and why it has no rows, if it has none.
 
     It lies in a directory of its own, which only this user may enter and which is gone afterwards;
     what a crashed run has left there is removed.
     """
-    why = _why_without_rows(pool.path, schema_only=schema_only)
-    parent = Path(directory or Path(pool.path).parent)
-    if not why and files.check(pool.path):
-        with private_directory(parent, f".{Path(pool.path).name}.rehearsal-") as place:
-            copy = place / Path(pool.path).name
+    why = _why_without_rows(pool, schema_only=schema_only)
+    name = Path(pool.path).name
+    parent = Path(directory or (Path(pool.file).parent if pool.file else gettempdir()))
+    if not why and (pool.file is None or files.check(pool.file)):
+        with private_directory(parent, f".{name}.rehearsal-") as place:
+            copy = place / name
             try:
-                await pool.ask(partial(copying, copy, pool.setup))
+                await _copied(pool, copy)
             except NoSpace as error:
                 if schema_only is False:
                     raise
@@ -92,12 +95,19 @@ async def stage(
         yield empty, why
 
 
-def _why_without_rows(path: str, *, schema_only: bool | None) -> str:
+async def _copied(pool: Pool, target: Path) -> None:
+    if isinstance(pool, Remote):
+        await pool.dump(target)
+    else:
+        await pool.ask(partial(copying, target, pool.setup))
+
+
+def _why_without_rows(pool: Pool, *, schema_only: bool | None) -> str:
     if schema_only:
         return "asked for"
-    if path == files.MEMORY:
+    if pool.path == files.MEMORY:
         return "a database in memory is not copied"
-    if schema_only is None and files.size(path) > LARGEST_COPY:
+    if schema_only is None and pool.file and files.size(pool.file) > LARGEST_COPY:
         return f"the database is larger than {megabytes(LARGEST_COPY)}"
     return ""
 
@@ -108,7 +118,7 @@ def _outline() -> Program[tuple[Schema, History]]:
 
 
 async def rehearse(
-    stage: SingleConnectionPool, act: Act, back: Act | None, watch: Stopwatch, schema_only: str
+    stage: Pool, act: Act, back: Act | None, watch: Stopwatch, schema_only: str
 ) -> Rehearsal:
     """Run a plan on a stage, look at what it did, and go back where there is a way."""
     before = await stage.ask(_facts)
@@ -142,9 +152,7 @@ def _rebuilt(schema: Schema, found: History) -> Program[None]:
         yield Execute(history.RESTORE, values)
 
 
-async def _not_restored(
-    stage: SingleConnectionPool, back: Act, before: Schema
-) -> tuple[Difference, ...] | None:
+async def _not_restored(stage: Pool, back: Act, before: Schema) -> tuple[Difference, ...] | None:
     try:
         await back()
     except (PlanError, MigrationFailed):

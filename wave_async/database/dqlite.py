@@ -1,0 +1,294 @@
+"""A pool on a dqlite cluster: who its leader is, and what its errors mean.
+
+Owns the client's connection; no other room imports the client. One statement is sent at a time, and
+transactions are begun and ended by the programs alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from dqliteclient import ClusterClient, DqliteConnection, OperationalError
+from dqliteclient.exceptions import DqliteError
+
+from wave_async.database import words
+from wave_async.database.connection import LOCK_TIMEOUT, explained
+from wave_async.database.driver import is_busy
+from wave_async.database.question import Setup
+from wave_async.database.remote import RemoteRun, T
+from wave_async.database.requests import Program
+from wave_async.database.session import Part
+from wave_async.database.waiting import part_reporter, reporter, to_its_end
+from wave_async.errors import ClusterUnreachable, ConnectionLost, InvalidPath, NoSpace
+from wave_async.model.events import Event
+
+LARGEST_DUMP = 64 * 2**20
+"""A dump is one message, which the client does not take if it is larger, in bytes."""
+
+_URL = re.compile(r"dqlite://(?P<nodes>[^/,\s]+(?:,[^/,\s]+)*)/(?P<name>[^/\s]+)")
+_ATTEMPT = 2.0
+_LONGEST_STATEMENT = 3600.0
+_PAUSE = 0.1
+_BEGINS = re.compile(r"BEGIN\b")
+_ENDS = re.compile(r"(?:COMMIT|ROLLBACK)\b")
+_SETTING = re.compile(r"PRAGMA (foreign_keys) = \w+")
+_KINDS = {sqlite3.SQLITE_CONSTRAINT: sqlite3.IntegrityError}
+_NAMES = {
+    getattr(sqlite3, name): name
+    for name in sorted(dir(sqlite3))
+    if re.fullmatch(r"SQLITE_(?:ERROR|BUSY|LOCKED|FULL|IOERR|CONSTRAINT|READONLY|CORRUPT).*", name)
+}
+
+
+class DqlitePool:
+    """One connection to the leader of a cluster, opened when it is needed, behind one asyncio lock.
+
+    `url` is `dqlite://host:port,host:port/name`: nodes of the cluster, any of which tells who leads
+    it, and the name of the database. Foreign keys are on. A statement that nobody answers is given
+    up after an hour; a node that ends is noticed at once. As an async context manager it closes the
+    connection at the end. Raises `InvalidPath` for another URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        match = _URL.fullmatch(url)
+        if match is None:
+            raise InvalidPath(url, "a cluster is named dqlite://host:port,host:port/name")
+        self.path = url
+        self.database = match["name"]
+        try:
+            self.cluster = ClusterClient.from_addresses(
+                match["nodes"].split(","),
+                timeout=_LONGEST_STATEMENT,
+                dial_timeout=_ATTEMPT,
+                attempt_timeout=_ATTEMPT,
+                concurrent_leader_conns=1,  # it leaves the sockets of probes that it cancels open
+            )
+        except ValueError as error:
+            raise InvalidPath(url, str(error)) from error
+        self._link = _Link(self)
+        self._running: RemoteRun[Any] | None = None
+        self._lock = asyncio.Lock()
+        self.generation = 0
+        """How many connections were opened: what one says of changes means nothing for another."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def file(self) -> str | None:
+        """None: there is no file to look at."""
+        return None
+
+    @property
+    def setup(self) -> Setup | None:
+        """None: nothing of Python can be put on a node's connection."""
+        return None
+
+    @property
+    def running_part(self) -> Part | None:
+        """The statement of a migration that runs now."""
+        return None if self._running is None else self._running.part
+
+    async def close(self) -> None:
+        """Close the connection, if it is open; the pool opens a new one when it is used again."""
+        async with self._lock:
+            await to_its_end(self._link.close())
+
+    async def run(
+        self,
+        program: Callable[[], Program[T]],
+        *,
+        judge: Callable[[], Program[object]] | None = None,  # noqa: ARG002 - nothing is created
+        on_event: Callable[[Event], None] | None = None,
+        events: Any = Event,
+        statements: bool = False,
+        patience: float = LOCK_TIMEOUT,
+        statement_timeout: float = inf,
+    ) -> T | None:
+        """Run a program of the engine, from its first request to its last.
+
+        A busy database, or a cluster without a leader, is waited for `patience` seconds. Everything
+        else is as in `SingleConnectionPool.run`; the program itself runs on the event loop.
+        """
+        report = reporter(on_event, events)
+        on_part = part_reporter(report) if statements else None
+        run = RemoteRun[T](self._link, report, patience, statement_timeout, on_part)
+        async with self._lock:
+            return await self._driven(run, program, patience)
+
+    async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
+        """Answer a question; the program is run again where the connection is lost meanwhile."""
+        start = monotonic()
+        async with self._lock:
+            while True:
+                run = RemoteRun[T](self._link, reporter(None), patience)
+                try:
+                    return await self._driven(run, program, patience)
+                except ConnectionLost:
+                    if monotonic() - start >= patience:
+                        raise
+
+    async def _driven(
+        self, run: RemoteRun[T], program: Callable[[], Program[T]], patience: float
+    ) -> T:
+        self._running = run
+        try:
+            return await run.drive(program())
+        except sqlite3.Error as error:
+            raise explained(error, self.path, patience) from error
+        finally:
+            self._running = None
+
+    async def dump(self, target: Path) -> None:
+        """Write what the leader has of the database to a file, and its WAL beside it.
+
+        Raises `NoSpace` where it is larger than a message may be, and `ClusterUnreachable`.
+        """
+        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        async with self._lock:
+            ((size,),) = await self._link.send(pages, rows=True, patience=LOCK_TIMEOUT)
+            if size > LARGEST_DUMP:
+                raise NoSpace(str(target.parent), size, LARGEST_DUMP)
+            try:
+                files = await self.cluster.dump(self.database)
+            except (DqliteError, OSError) as error:
+                raise ClusterUnreachable(self.path, 0.0, str(error)) from error
+        for name, content in files.items():
+            place = target.with_name(target.name + name.removeprefix(self.database))
+            await asyncio.to_thread(place.write_bytes, content)
+
+    async def unlock(self) -> tuple[str, str]:
+        """Hand the lead to another voter, which rolls back whatever holds the lock.
+
+        Returns the address of who led, and of who was asked to lead. Raises `ClusterUnreachable`.
+        """
+        try:
+            nodes = await self.cluster.cluster_info()
+            leader = await self.cluster.leader_info()
+            voters = [n for n in nodes if n.role == 0 and leader and n.node_id != leader.node_id]
+            if leader is None or not voters:
+                raise ClusterUnreachable(self.path, 0.0, "there is no other voter to lead it")
+            await self.cluster.transfer_leadership(voters[0].node_id)
+        except (DqliteError, OSError, TimeoutError) as error:
+            raise ClusterUnreachable(self.path, 0.0, str(error)) from error
+        return leader.address, voters[0].address
+
+
+class _Link:
+    """A `remote.Link` through the client; settings of the connection outlive it."""
+
+    def __init__(self, pool: DqlitePool) -> None:
+        self.in_transaction = False
+        self._pool = pool
+        self._connection: DqliteConnection | None = None
+        self._settings: dict[str, str] = {}
+
+    async def send(
+        self, sql: str, parameters: tuple[Any, ...] = (), *, rows: bool, patience: float
+    ) -> list[tuple[Any, ...]]:
+        """Run one statement; see `Link`."""
+        ends = _ENDS.match(sql)
+        if self._connection is None and self.in_transaction:
+            self.in_transaction = ends is None
+            raise ConnectionLost(self._pool.path, "its transaction is over", in_doubt=False)
+        connection = await self._connected(patience)
+        try:
+            found = await _sent(connection, sql, parameters, rows=rows or words.answers(sql))
+        except BaseException as error:
+            self._after(connection, error, ends[0] if ends else None)
+            raise
+        self.in_transaction = bool(_BEGINS.match(sql)) or (self.in_transaction and not ends)
+        if setting := _SETTING.fullmatch(sql):
+            self._settings[setting[1]] = sql
+        return found
+
+    def _after(self, connection: DqliteConnection, error: BaseException, ends: str | None) -> None:
+        """Raise what an error of the client means; of a cancellation nothing but the end."""
+        if isinstance(error, OperationalError) and connection.is_connected:
+            told = _as_sqlite(error)
+            if not (ends and _is_doubtful(told)):
+                raise told from error
+        self.drop(keep_transaction=not ends)
+        if isinstance(error, (DqliteError, OSError)):
+            in_doubt = ends == "COMMIT"
+            raise ConnectionLost(self._pool.path, str(error), in_doubt=in_doubt) from error
+
+    def drop(self, *, keep_transaction: bool = False) -> None:
+        """Give the connection up; a transaction is over where nobody has to be told."""
+        connection, self._connection = self._connection, None
+        self.in_transaction = self.in_transaction and keep_transaction
+        if connection is not None:
+            connection.terminate()
+
+    async def close(self) -> None:
+        """Close the connection as the client does."""
+        connection, self._connection, self.in_transaction = self._connection, None, False
+        self._settings.clear()
+        if connection is not None:
+            await connection.close()
+
+    async def _connected(self, patience: float) -> DqliteConnection:
+        start = monotonic()
+        while self._connection is None:
+            try:
+                self._connection = await self._connect()
+            except (DqliteError, OSError, TimeoutError) as error:
+                if monotonic() - start >= patience:
+                    raise ClusterUnreachable(self._pool.path, patience, str(error)) from error
+                await asyncio.sleep(_PAUSE)
+        return self._connection
+
+    async def _connect(self) -> DqliteConnection:
+        connection = await self._pool.cluster.connect(self._pool.database, max_attempts=1)
+        try:
+            for sql in self._settings.values():
+                await connection.execute(sql)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._pool.generation += 1
+        return connection
+
+
+async def _sent(
+    connection: DqliteConnection, sql: str, parameters: tuple[Any, ...], *, rows: bool
+) -> list[tuple[Any, ...]]:
+    if rows:
+        _, found = await connection.query_raw(sql, parameters)
+        return [tuple(row) for row in found]
+    await connection.execute(sql, parameters)
+    return []
+
+
+def _is_doubtful(error: sqlite3.Error) -> bool:
+    """Whether an error of a COMMIT leaves open if it has applied: what the cluster had to do."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR and not is_busy(error)
+
+
+def _as_sqlite(error: OperationalError) -> sqlite3.Error:
+    """Return an error as SQLite's own module raises it: what the programs know."""
+    kind = _KINDS.get(error.code & 0xFF, sqlite3.OperationalError)
+    text = error.message
+    with suppress(ValueError):
+        text = text[: text.rindex(" to ")]  # the client adds the address
+    told = kind(text)
+    told.sqlite_errorcode = error.code
+    told.sqlite_errorname = _NAMES.get(error.code, _NAMES.get(error.code & 0xFF, str(error.code)))
+    return told

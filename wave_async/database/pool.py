@@ -1,0 +1,105 @@
+"""What the engine needs of whoever has the connection, be it to a file or to a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
+from wave_async.database.question import Setup
+from wave_async.database.requests import Program, T
+from wave_async.database.session import Part
+from wave_async.errors import ConfigError, InvalidPath, MissingExtra
+from wave_async.model.events import Event
+
+if TYPE_CHECKING:
+    from wave_async.database.dqlite import DqlitePool
+
+CLUSTER = "dqlite://"
+
+
+class Pool(Protocol):
+    """One connection behind one lock, on which programs run; see `SingleConnectionPool`."""
+
+    generation: int
+
+    @property
+    def path(self) -> str:
+        """What the database is called."""
+
+    @property
+    def file(self) -> str | None:
+        """The file that the database is, None where it is not one of its own."""
+
+    @property
+    def setup(self) -> Setup | None:
+        """What prepares each connection, a copy's too."""
+
+    @property
+    def running_part(self) -> Part | None:
+        """What of a migration runs now."""
+
+    async def run(
+        self,
+        program: Callable[[], Program[T]],
+        *,
+        judge: Callable[[], Program[object]] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        events: Any = Event,
+        statements: bool = False,
+        patience: float = LOCK_TIMEOUT,
+        statement_timeout: float = inf,
+    ) -> T | None:
+        """Run a program that may write."""
+
+    async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
+        """Run a program that does not write, perhaps twice."""
+
+    async def close(self) -> None:
+        """Close the connection; the pool opens a new one when it is used again."""
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """A pool of a database that lies elsewhere, and that can be copied here."""
+
+    async def dump(self, target: Path) -> None:
+        """Write the database to a file, with its WAL beside it; raises `NoSpace`."""
+
+
+@asynccontextmanager
+async def closing(pool: Pool) -> AsyncIterator[None]:
+    """Close a pool at the end."""
+    try:
+        yield
+    finally:
+        await pool.close()
+
+
+def open_pool(database: str | os.PathLike[str], setup: Setup | None = None) -> Pool:
+    """Return the pool of a path, or of the URL of a cluster.
+
+    Raises `InvalidPath` for what is neither, `ConfigError` for a setup of a cluster, and
+    `MissingExtra` where its client is not installed.
+    """
+    name = os.fspath(database)
+    if not name.startswith(CLUSTER):
+        return SingleConnectionPool(database, setup=setup)
+    if setup is not None:
+        raise ConfigError("setup", name, "none; the connections of a cluster are a node's own")
+    return open_cluster(name)
+
+
+def open_cluster(url: str) -> DqlitePool:
+    """Return the pool of the URL of a cluster; raises `InvalidPath` and `MissingExtra`."""
+    if not url.startswith(CLUSTER):
+        raise InvalidPath(url, "it is no cluster (dqlite://host:port,host:port/name)")
+    try:
+        from wave_async.database.dqlite import DqlitePool  # noqa: PLC0415 - it is an extra
+    except ImportError as error:
+        raise MissingExtra("dqlite", str(error)) from error
+    return DqlitePool(url)
