@@ -14,6 +14,7 @@ HEAD = """# The command line
 
 Written by `python docs/commands.py`; `wave migrate COMMAND --help` says the same.
 What stops a command is told in [errors.md](../errors.md).
+What every command takes, too, is told once, at `wave migrate`.
 
 | exit code | meaning |
 |---|---|
@@ -35,7 +36,12 @@ def _told(command: click.Command, context: click.Context) -> Iterable[str]:
     yield f"## `{context.command_path}`\n"
     yield f"`{usage}`\n"
     yield f"{' '.join((command.help or '').split())}\n"
-    options = [param for param in command.params if isinstance(param, click.Option)]
+    before = {param.name for param in (context.parent.command.params if context.parent else [])}
+    options = [
+        param
+        for param in command.params
+        if isinstance(param, click.Option) and param.name not in before
+    ]
     if options:
         yield "| option | meaning |\n|---|---|"
         yield from (_row(option) for option in options)

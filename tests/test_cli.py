@@ -812,3 +812,41 @@ async def test_help(arguments: list[str], named: list[str]) -> None:
 
     assert 0 == result.exit_code
     assert [] == [name for name in named if name not in result.stdout]
+
+
+async def test_a_check_tells_what_an_up_would_refuse() -> None:
+    """An edited migration is no pending one, but a deploy would fail at it: exit code 1."""
+    name = module("edited", "from wave_async.definitions import MIGRATIONS\nALL = MIGRATIONS[:2]\n")
+    await wave("--migrations", f"{name}:ALL", "up")
+    sql(
+        Path(".wave/state.db"), "UPDATE schema_migrations SET checksum = 'w1:0:0' WHERE version = 2"
+    )
+
+    result = await wave("--migrations", f"{name}:ALL", "status", "--check")
+
+    assert 1 == result.exit_code
+    assert "Database is up to date" in result.stdout
+    assert "migration 2 checksum mismatch" in result.stderr
+
+
+async def test_places_may_stand_after_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--database` and `--migrations` may follow the command; said there, they win."""
+    name = module("own", "from wave_async import Migration\nALL = [Migration(7, 'One', '')]\n")
+    monkeypatch.setenv("WAVE_DATABASE", "variable.db")
+    await wave(
+        "--database", "before.db", "up", "--database", "after.db", "--migrations", f"{name}:ALL"
+    )
+
+    assert Path("after.db").exists()
+    assert not Path("before.db").exists()
+    assert not Path("variable.db").exists()
+    await wave("--database", "before.db", "up")
+    assert Path("before.db").exists()
+
+
+async def test_a_named_database_gets_migrations_by_name() -> None:
+    """Who names a database and forgets the migrations is told whose they were."""
+    told = await wave("--database", "mine.db", "up")
+
+    assert "They are those that Wave ships; --migrations names yours\n" == told.stderr
+    assert "" == (await wave("up")).stderr

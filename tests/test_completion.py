@@ -14,6 +14,8 @@ from screen import Screen
 
 from wave_async.sources.detect import FORMATS
 
+pytestmark = pytest.mark.once
+
 PROMPT = "ready> "
 SHELLS = {
     "bash": (

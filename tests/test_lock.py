@@ -18,6 +18,8 @@ from wave_async.model.catalogue import Catalogue
 from wave_async.model.lock import Lock, lock_of, parse_lock
 from wave_async.sources.lockfile import lock_path, read_lock, write_lock
 
+pytestmark = pytest.mark.once
+
 DAYS = tuple(range(20260101, 20260120))
 
 

@@ -19,6 +19,8 @@ from wcwidth import wcswidth
 from wave_async import Direction, RunStarted, Step, StepFinished, StepStarted
 from wave_async.cli.progress import Progress, fitting
 
+pytestmark = pytest.mark.once
+
 SLOW = """
 from pathlib import Path
 from time import sleep

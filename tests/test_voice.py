@@ -167,7 +167,8 @@ async def test_quiet_answers_questions() -> None:
 async def test_verbose_tells_statements_and_times() -> None:
     """With `--verbose` stderr has each statement and how long it took; stdout is the same."""
     result = await wave("up", 1, "--verbose")
-    quiet = await wave("--database", "other.db", "up", 1)
+    Path(".wave").rename("before")
+    quiet = await wave("up", 1)
     told = result.stderr.splitlines()
 
     assert quiet.stdout == result.stdout

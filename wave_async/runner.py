@@ -124,6 +124,10 @@ class MigrationRunner:
         """Raise `MigrationsDisabled` where the configuration says so."""
         self._config.require_enabled()
 
+    async def plan_up(self, target: int | None = None) -> Plan:
+        """Return what `migrate_up` would do now, and raise what it would raise beforehand."""
+        return await self._manager.plan_up(target)
+
     async def preview_up(self, target: int | None = None) -> Preview:
         """Return what `migrate_up` would do to the database."""
         return await self._manager.preview_up(target)

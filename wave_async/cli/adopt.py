@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 
 @command
-@click.option("--from", "tool", metavar="TOOL", required=True, help="The tool, goose say.")
+@click.option(
+    "--from",
+    "tool",
+    metavar="TOOL",
+    required=True,
+    help="The tool that has migrated it, goose say.",
+)
 @click.option(
     "--version",
     type=int,
-    help="Which of your migrations make its schema.  [default: what the schema tells]",
+    help="The newest of your migrations that it has.  [default: what the schema tells]",
 )
 @click.option("--plan", "only", is_flag=True, help="Show what it would do, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before a table of the tool is renamed.")
@@ -39,8 +45,9 @@ async def import_history(
     force: bool,
     **limits: float | None,
 ) -> None:
-    """Record as applied what TOOL's bookkeeping says is, once the schema proves it.
+    """Make the history of another tool ours.
 
+    What TOOL's bookkeeping says is applied is recorded, once the schema proves it.
     TOOL is alembic, yoyo, django, dbmate, goose, sqlx, aerich or golang-migrate.
     """
     async with (

@@ -75,6 +75,8 @@ async def up(
         remark(f"Adopted migration {step.version}: {printable(step.description)}")
     if done:
         remark(good("Migrations applied successfully"))
+        if options.has_guessed:
+            remark(waiting("They are those that Wave ships; --migrations names yours"), err=True)
     elif now and now.pending:
         remark(f"Nothing to do: the database is at version {now.current_version}")
     else:
@@ -150,7 +152,10 @@ async def undo(
     snapshot_dir: str | None,
     **limits: float | None,
 ) -> None:
-    """Restore the snapshot NAME, the newest if not given; what it replaces is kept as another."""
+    """Restore the snapshot NAME, the newest if not given.
+
+    What it replaces is kept as another snapshot.
+    """
     policy = snapshot_policy(snapshot_dir)
     async with (
         telling(as_json=as_json) as tell,
@@ -191,7 +196,10 @@ def _undo_lines(snapshot: Snapshot, rows: Iterable[RowChange]) -> Iterable[str]:
 @click.argument("version", type=int)
 @click.option("--force", is_flag=True, help="Take your word for it, whatever the schema says.")
 async def baseline(options: Options, *, as_json: bool, version: int, force: bool) -> None:
-    """Record migrations 1 to VERSION as applied, without running them."""
+    """Record migrations up to VERSION, without running them.
+
+    They count as applied from then on, once the schema proves that they are.
+    """
     async with options.runner() as runner:
         recorded = await runner.baseline(version, force=force)
     _print_recorded(recorded, "Recorded", as_json=as_json)
@@ -203,7 +211,10 @@ async def baseline(options: Options, *, as_json: bool, version: int, force: bool
 async def repair(
     options: Options, *, as_json: bool, versions: tuple[int, ...], force: bool
 ) -> None:
-    """Accept edited migrations, all or VERSIONS, whose schema is the same as before."""
+    """Accept edited migrations whose schema is the same.
+
+    All of them, or only VERSIONS.
+    """
     async with options.runner() as runner:
         repaired = await runner.repair(versions, force=force)
     _print_recorded(repaired, "Accepted", as_json=as_json)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncclick as click
 
 from wave_async import safety
-from wave_async.cli.group import Options
+from wave_async.cli.group import Options, placed
 from wave_async.cli.hint import print_hint
 from wave_async.cli.stream import error_document, print_line, utc
 from wave_async.cli.voice import Voice, bad, good, say, voiced
@@ -55,7 +55,7 @@ def command(function: Callable[..., Awaitable[int | None]]) -> click.Command:
         raise click.exceptions.Exit(code or 0)
 
     with_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-    return click.command()(voiced(with_json(click.pass_obj(cast(Any, run)))))
+    return click.command()(placed(voiced(with_json(click.pass_obj(cast(Any, run))))))
 
 
 def _voice(*, as_json: bool) -> Voice:

@@ -19,10 +19,13 @@ from wave_async.sources.new import new_migration
 @command
 @click.argument("description")
 @click.option(
-    "--from-database", "from_database", is_flag=True, help="The first one: what the database has."
+    "--from-database",
+    "from_database",
+    is_flag=True,
+    help="Write the first migration: what the database has.",
 )
 async def new(options: Options, *, as_json: bool, description: str, from_database: bool) -> None:
-    """Write the next migration file of a folder, as those before it."""
+    """Write the next migration file, as those before it."""
     settings, first = options.settings(), None
     if from_database:
         async with options.without_migrations() as runner:

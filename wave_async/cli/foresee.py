@@ -35,7 +35,10 @@ async def plan(
     sql: bool,
     allow_out_of_order: bool,
 ) -> None:
-    """Show what an `up` would do, up to TARGET_VERSION if given, or a `down` to it."""
+    """Show what an `up` or a `down` would do, and destroy.
+
+    The way up leads to TARGET_VERSION if given, else to the newest.
+    """
     if down and target_version is None:
         raise click.UsageError("--down needs a TARGET_VERSION")
     runner = options.runner(allow_out_of_order=allow_out_of_order)
@@ -114,7 +117,10 @@ async def rehearse(
     tmp: str | None,
     allow_out_of_order: bool,
 ) -> int:
-    """Run what an `up` would do, or a `down`, on a private copy, and tell what came of it."""
+    """Run an `up` or a `down` on a private copy.
+
+    It tells what came of it; the database itself is left alone.
+    """
     if down and target_version is None:
         raise click.UsageError("--down needs a TARGET_VERSION")
     async with options.runner(allow_out_of_order=allow_out_of_order) as runner:
@@ -179,7 +185,7 @@ def _rehearsal_document(found: Rehearsal) -> dict[str, Any]:
 @command
 @click.option("--thorough", is_flag=True, help="Interrupt at every moment; takes long.")
 async def verify(options: Options, *, as_json: bool, thorough: bool) -> int:
-    """Try every migration in memory: up, down, up again, and interrupted."""
+    """Try every migration in memory, up, down and interrupted."""
     async with options.runner() as runner:
         with watching(runner, "Verifying", as_json=as_json):
             found = await runner.verify(thorough=thorough)

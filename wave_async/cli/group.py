@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import asyncclick as click
+from asyncclick.core import ParameterSource
 
 from wave_async.cli.voice import voiced
 from wave_async.config import MigrationConfig
@@ -41,6 +43,11 @@ class Options:
     def settings(self) -> dict[str, Any]:
         """Lay what was said over `[tool.wave]`, and that over the defaults."""
         return {"database": DATABASE, **read_settings(), **self.said}
+
+    @property
+    def has_guessed(self) -> bool:
+        """Whether a database was named, but no migrations."""
+        return "database" in self.said and "migrations" not in self.settings()
 
     def runner(self, **options: Any) -> MigrationRunner:
         """Open the database and the migrations that were named."""
@@ -119,35 +126,54 @@ class _Commands(click.Group):
         return None
 
 
+def placed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of where things are; a command has them, too, and what it is told counts."""
+    option = partial(click.option, expose_value=False, callback=_place)
+    for add in (
+        option(
+            "--migrations",
+            metavar="SOURCE",
+            envvar="WAVE_MIGRATIONS",
+            show_envvar=True,
+            shell_complete=_completed_by("files"),
+            help="Where the migrations are: a folder, a .py file with MIGRATIONS, package:NAME or "
+            "module:attribute; if not given, the five that Wave ships for its own state.",
+        ),
+        option(
+            "--database",
+            metavar="PATH",
+            envvar="WAVE_DATABASE",
+            show_envvar=True,
+            shell_complete=_completed_by("files"),
+            help=f"The database; {DATABASE} if not given.",
+        ),
+    ):
+        function = add(function)
+    return function
+
+
+def _place(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    name, said = str(parameter.name), context.obj.said if context.obj else {}
+    by_variable = context.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+    if value is not None and not (by_variable and name in said):
+        context.obj = Options({**said, name: value})
+
+
 @cli.group(cls=_Commands)
-@click.option(
-    "--database",
-    metavar="PATH",
-    envvar="WAVE_DATABASE",
-    show_envvar=True,
-    shell_complete=_completed_by("files"),
-    help=f"The database; {DATABASE} if not given.",
-)
-@click.option(
-    "--migrations",
-    metavar="SOURCE",
-    envvar="WAVE_MIGRATIONS",
-    show_envvar=True,
-    shell_complete=_completed_by("files"),
-    help="Where the migrations are: a folder, a .py file with MIGRATIONS, package:NAME or "
-    "module:attribute; Wave's own if not given.",
-)
+@placed
 @click.option(
     "--format",
     metavar="NAME",
+    expose_value=False,
+    callback=_place,
     shell_complete=_completed_by("formats"),
-    help="The format of a folder, if not to be found out.",
+    help="The format of the folder, goose say; found out if not given.",
 )
 @voiced
 @click.pass_context
-def migrate(context: click.Context, /, **said: str | None) -> None:
+def migrate(context: click.Context, /) -> None:
     """Look at the version of a database, and change it.
 
     What is not given is taken from [tool.wave] of the nearest pyproject.toml.
     """
-    context.obj = Options({name: text for name, text in said.items() if text is not None})
+    context.obj = context.obj or Options({})

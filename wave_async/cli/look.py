@@ -25,21 +25,23 @@ from wave_async.model.migration import Action, LogEntry
 from wave_async.model.plan import MigrationStatus, State, Status
 
 _MARKS = {State.APPLIED: "[x]", State.PENDING: "[ ]", State.UNKNOWN: "[?]"}
-
-
 PENDING_FOUND = 3
 
 
 @command
-@click.option("--check", is_flag=True, help="Exit with 3 if an `up` would apply something.")
+@click.option(
+    "--check", is_flag=True, help="Exit with 3 if an `up` has work, with 1 if it is refused."
+)
 async def status(options: Options, *, as_json: bool, check: bool) -> int:
     """Show which migrations are applied and which are pending."""
     async with options.runner() as runner:
         found = await runner.status()
-    if as_json:
-        print_json(_status_document(runner.database, found))
-    else:
-        say("\n".join(_status_lines(found)))
+        if as_json:
+            print_json(_status_document(runner.database, found))
+        else:
+            say("\n".join(_status_lines(found)))
+        if check:
+            await runner.plan_up()
     return PENDING_FOUND if check and found.due else 0
 
 
@@ -88,7 +90,10 @@ def _status_document(database: str, status: Status) -> dict[str, Any]:
 @command
 @click.option("--strict", is_flag=True, help="Refuse also what no migration makes.")
 async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
-    """Compare the applied migrations with those of the code, and the schema with what they make."""
+    """Compare the database with the migrations of the code.
+
+    That is the applied ones with those of the code, and the schema with what they make.
+    """
     async with options.runner() as runner:
         found = await runner.validate(strict=strict)
     if as_json:
@@ -115,7 +120,7 @@ async def validate(options: Options, *, as_json: bool, strict: bool) -> None:
 
 @command
 async def log(options: Options, *, as_json: bool) -> None:
-    """Show what was done to the database, by whom and how it went."""
+    """Show what was done, by whom and how it went."""
     async with options.runner() as runner:
         entries = await runner.log()
     if as_json:

@@ -31,7 +31,7 @@ _WRITERS = {**FORMATS, "svg": drawing.svg}
     help="How it is written; svg needs wave-async[svg].",
 )
 async def diagram(options: Options, *, as_json: bool, version: int | None, notation: str) -> None:
-    """Print a diagram of the schema at VERSION: the newest migration's, if not given.
+    """Draw the schema at VERSION, or at the newest.
 
     What that migration added is in colour. The database is not opened.
     """
@@ -60,10 +60,10 @@ async def _drawn(runner: MigrationRunner, version: int | None) -> Diagram:
 @click.argument("out", type=click.Path(allow_dash=True))
 @click.option("--force", is_flag=True, help="Overwrite a file that is no report.")
 async def report(options: Options, *, as_json: bool, out: str, force: bool) -> None:
-    """Write a page about the database and its migrations to OUT, or print it (-).
+    """Write an HTML page about the database to OUT.
 
-    It needs nothing but itself: no network, no other file. An older report is replaced.
-    Needs wave-async[report].
+    With - as OUT it is printed. The page needs nothing but itself: no network, no other file. An
+    older report is replaced. Needs wave-async[report].
     """
     if as_json and out == "-":
         raise click.UsageError("--json and the page cannot both be printed")

@@ -159,7 +159,7 @@ class _Picture:
         tables, keys = self._diagram.tables, self._diagram.keys
         new = [printable(t.name) for t in tables if t.change is not Change.NONE]
         more = f"; new or changed: {', '.join(new)}" if new else ""
-        return f"{len(tables)} tables and views, {len(keys)} foreign keys{more}"
+        return f"{len(tables)} tables and views, {len(keys)} foreign key(s){more}"
 
     def _draw_legend(self, root: ET.Element, about: str) -> None:
         _text(root, "text", about, x=str(_MARGIN), y="26", **{"class": "about"})
