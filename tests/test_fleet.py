@@ -293,7 +293,14 @@ async def test_verbose_tells_each_file() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--shard", "3/2"], ["--shard", "1"], ["--shard", "x/2"], ["--budget", "x"], ["--jobs", "0"]],
+    [
+        ["--shard", "3/2"],
+        ["--shard", "1"],
+        ["--shard", "x/2"],
+        ["--budget", "x"],
+        ["--jobs", "0"],
+        ["--database", "a.db"],
+    ],
 )
 async def test_usage(arguments: list[str]) -> None:
     """What an option cannot mean is an error of usage."""

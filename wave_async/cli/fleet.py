@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import asyncclick as click
+from asyncclick.core import ParameterSource
 
 from wave_async.cli import crew
 from wave_async.cli.command import command, out_of_order, precautions, print_json, timeouts
@@ -183,6 +184,14 @@ async def _look(work: _Work, **options: Any) -> None:
     work.finish(say)
 
 
+def _refuse_one_database() -> None:
+    context: click.Context | None = click.get_current_context()
+    while context is not None:
+        if context.get_parameter_source("database") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("PATTERNS name the databases; leave out --database")
+        context = context.parent
+
+
 @dataclass
 class _Work:
     """One command on a fleet: its files, what came of them, and who is told."""
@@ -213,6 +222,7 @@ class _Work:
     @contextmanager
     def opened(self, job: crew.Job, target: int | None) -> Iterator[None]:
         """Find the files, open the report, and show meanwhile how far it has come."""
+        _refuse_one_database()
         newest = max((m.version for m in job.migrations), default=0)
         held = MigrationConfig.from_env().max_version or newest
         self.goal = min(newest, held, newest if target is None else target)
