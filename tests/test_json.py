@@ -21,6 +21,8 @@ from left_by import left_by
 from wave_async.cli import cli
 from wave_async.cli.group import COMMANDS
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[1] / "docs"
 SCHEMA = json.loads((DOCS / "wave.schema.json").read_text(encoding="utf-8"))
 SHAPES = SCHEMA["$defs"]["commands"]

@@ -16,6 +16,8 @@ import pytest
 from asyncclick.testing import Result
 from conftest import wave
 
+pytestmark = pytest.mark.once
+
 HERE = Path(".wave/state.db")
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -18,6 +18,8 @@ from conftest import numbered, sql
 from wave_async import Migration, MigrationConfig, MigrationRunner
 from wave_async.integrations.report import MARK, duration, gather, render
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parent.parent / "wave_async" / "integrations" / "page"
 MARKUP = """<b>"it's"</b> & <script>alert('x')</script></title></svg><!--"""
 TWO = numbered(2)

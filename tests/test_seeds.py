@@ -17,6 +17,8 @@ from wave_async.model.schema import Schema
 from wave_async.model.script import parse, quoted_name
 from wave_async.safety.seeds import seed
 
+pytestmark = pytest.mark.once
+
 Answer = tuple[dict[str, str], dict[str, list[Any]], list[Any]]
 
 
