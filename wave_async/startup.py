@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wave_async.config import MigrationConfig
-from wave_async.database.pool import Pool, closing
+from wave_async.database.pool import Pool
 from wave_async.errors import printable
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, Hook
@@ -138,7 +138,7 @@ def lifespan(
 
     @asynccontextmanager
     async def migrated(app: object) -> AsyncIterator[Any]:
-        async with closing(pool):
+        async with pool:
             await migrate_on_startup(
                 pool,
                 migrations,

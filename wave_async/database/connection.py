@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from math import inf
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiosqlite
 
 from wave_async.database import files
+from wave_async.database.closing import Closing
 from wave_async.database.driver import EngineConnection, is_busy, refuse_unrun
 from wave_async.database.question import Question, Setup
 from wave_async.database.requests import Execute, Program, Rollback, SwitchToWal
@@ -77,7 +77,7 @@ class _PoolConnection(EngineConnection):
             self.failure = error
 
 
-class SingleConnectionPool:
+class SingleConnectionPool(Closing):
     """One aiosqlite connection, opened when it is first needed, behind one asyncio lock.
 
     The application's queries and the migrations may share it: whoever holds it has it alone, so no
@@ -105,17 +105,6 @@ class SingleConnectionPool:
         self._running: Hop[Any] | None = None
         self._lock = asyncio.Lock()
         self._holder: asyncio.Task[Any] | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the connection, if it is open; the pool opens a new one when it is used again."""

@@ -14,13 +14,13 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dqliteclient import ClusterClient, DqliteConnection, OperationalError
 from dqliteclient.exceptions import DqliteError
 
 from wave_async.database import words
+from wave_async.database.closing import Closing
 from wave_async.database.connection import LOCK_TIMEOUT, explained
 from wave_async.database.driver import is_busy
 from wave_async.database.question import Setup
@@ -49,7 +49,7 @@ _NAMES = {
 }
 
 
-class DqlitePool:
+class DqlitePool(Closing):
     """One connection to the leader of a cluster, opened when it is needed, behind one asyncio lock.
 
     `url` is `dqlite://host:port,host:port/name`: nodes of the cluster, any of which tells who leads
@@ -79,17 +79,6 @@ class DqlitePool:
         self._lock = asyncio.Lock()
         self.generation = 0
         """How many connections were opened: what one says of changes means nothing for another."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     @property
     def file(self) -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from wave_async.database.closing import Closing
 from wave_async.database.connection import LOCK_TIMEOUT, SingleConnectionPool
 from wave_async.database.question import Setup
 from wave_async.database.requests import Program, T
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CLUSTER = "dqlite://"
 
 
-class Pool(Protocol):
+class Pool(Closing, Protocol):
     """One connection behind one lock, on which programs run; see `SingleConnectionPool`."""
 
     generation: int
@@ -59,9 +59,6 @@ class Pool(Protocol):
     async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
         """Run a program that does not write, perhaps twice."""
 
-    async def close(self) -> None:
-        """Close the connection; the pool opens a new one when it is used again."""
-
 
 @runtime_checkable
 class Remote(Protocol):
@@ -69,15 +66,6 @@ class Remote(Protocol):
 
     async def dump(self, target: Path) -> None:
         """Write the database to a file, with its WAL beside it; raises `NoSpace`."""
-
-
-@asynccontextmanager
-async def closing(pool: Pool) -> AsyncIterator[None]:
-    """Close a pool at the end."""
-    try:
-        yield
-    finally:
-        await pool.close()
 
 
 def open_pool(database: str | os.PathLike[str], setup: Setup | None = None) -> Pool:
