@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from copy import copy
-from threading import Thread
 from typing import Any, TypeVar
 
 import anyio
@@ -54,17 +53,11 @@ def part_reporter(report: Callable[[Event], None]) -> Callable[[Part], None]:
 
 
 async def on_a_thread(job: Callable[[], None]) -> None:
-    """Run a job on a thread of its own, which keeps no process alive."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
+    """Run a job on a thread of the loop's; cancelled, it leaves the job alone.
 
-    def work() -> None:
-        job()
-        with suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(done.set)
-
-    Thread(target=work, daemon=True).start()
-    await done.wait()
+    Starting a thread takes longer than most questions, as it waits for the new one's first step.
+    """
+    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, job))
 
 
 async def to_answer(
