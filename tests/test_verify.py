@@ -352,7 +352,7 @@ async def test_what_an_interrupt_leaves_is_caught(monkeypatch: pytest.MonkeyPatc
         connection.execute("CREATE TABLE t (x)")
         connection.execute("SELECT count(*) FROM runs").fetchall()
 
-    monkeypatch.setattr(Hop, "_rollback", commit)
+    monkeypatch.setitem(Hop._SERVE, Rollback, commit)
 
     found = await of_second(up)
 

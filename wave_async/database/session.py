@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain, repeat
 from math import inf
 from time import monotonic, sleep
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from wave_async.database import guard
 from wave_async.database.driver import (
@@ -107,20 +107,6 @@ class Hop(Generic[T]):
         self._cancelled = False
         self._interruptible = False
         self._interrupting = threading.Lock()
-        self._serve: dict[type[Request], Callable[[Any], Any]] = {
-            Execute: self._execute,
-            Query: self._query,
-            DataVersion: self._data_version,
-            Call: self._call,
-            Foresee: self._foresee,
-            SwitchToWal: self._switch_to_wal,
-            BeginWrite: self._begin_write,
-            Guard: self._put_up_guard,
-            Unguard: self._take_down_guard,
-            Restore: self._restore,
-            Rollback: self._rollback,
-            Report: self._tell,
-        }
 
     def cancel(self) -> None:
         """End the statement that runs now, and let the program clean up.
@@ -220,7 +206,7 @@ class Hop(Generic[T]):
             if isinstance(request, Call) and request.awaits and not self._cancelled:
                 self._enter(request.part)
                 return request.function
-            job = partial(self._serve[type(request)], request)
+            job = partial(self._SERVE[type(request)], self, request)
 
     def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, GeneratorExit):  # would close the program instead of failing in it
@@ -401,3 +387,19 @@ class Hop(Generic[T]):
 
     def _tell(self, request: Report) -> None:
         self._report(request.event)
+
+    # Of the class: one with methods of its own in it is garbage which only the collector frees.
+    _SERVE: ClassVar[dict[type[Request], Callable[[Any, Any], Any]]] = {
+        Execute: _execute,
+        Query: _query,
+        DataVersion: _data_version,
+        Call: _call,
+        Foresee: _foresee,
+        SwitchToWal: _switch_to_wal,
+        BeginWrite: _begin_write,
+        Guard: _put_up_guard,
+        Unguard: _take_down_guard,
+        Restore: _restore,
+        Rollback: _rollback,
+        Report: _tell,
+    }
