@@ -89,7 +89,7 @@ async def test_a_failed_migration_is_told_with_what_was_done() -> None:
     heard: list[FileResult] = []
     bad = [MIGRATIONS[0], Migration(2, "Bad", "CREATE TABLE b (x); SELEC 1")]
 
-    await migrate_many(["t/00.db"], bad, on_result=heard.append, fingerprint=True)
+    await migrate_many(["t/00.db"], bad, on_result=heard.append)
 
     assert [("MigrationFailed", 0, 1, 1)] == [(r.error, r.before, r.after, r.steps) for r in heard]
     assert heard[0].fingerprint

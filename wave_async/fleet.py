@@ -12,7 +12,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Collection,
     Iterable,
 )
 from dataclasses import dataclass, replace
@@ -24,13 +23,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.history import History
 from wave_async.database.question import Setup
 from wave_async.errors import DatabaseUnusable, RehearsalFailed
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, Hook
 from wave_async.model.fleet import FileResult, Outcome, Tally
 from wave_async.model.migration import Migration
-from wave_async.model.plan import State
+from wave_async.model.plan import Plan, State, current_version
 
 if TYPE_CHECKING:
     from wave_async.model.schema import Schema
@@ -51,8 +51,6 @@ class Options(TypedDict, total=False):
     """How many files at a time: each has a thread and open files."""
     on_result: Callable[[FileResult], object] | None
     """Hears each result as it comes, on the event loop; what it raises ends the operation."""
-    fingerprint: bool
-    """Whether results have the fingerprint of the schema."""
     setup: Setup | None
     """Prepares each connection, as in `SingleConnectionPool`."""
     max_version: int
@@ -68,23 +66,19 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class _Did:
-    """What was done to a file: the versions that it has applied, and how many it would apply."""
+    """What was done to a file, and how many migrations it applied or would apply."""
 
     outcome: Outcome
-    applied: Collection[int] = ()
     due: int = 0
     error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a file says of itself afterwards, as far as it could be read."""
+class _Operation:
+    """Does something to a database, given what it says before that."""
 
-    versions: frozenset[int] | None = None
-    schema: Schema | None = None
-
-
-_Operation: TypeAlias = Callable[[MigrationManager], Awaitable[_Did]]
+    do: Callable[[MigrationManager, History, Schema], Awaitable[_Did]]
+    writes: bool = False
 
 
 async def migrate_many(
@@ -104,14 +98,16 @@ async def migrate_many(
     and not on the number of files. Raises `DefinitionError` and `InvalidTarget` before it opens a
     file, and what `paths` and `on_result` raise.
     """
-    return await _over(paths, migrations, partial(_migrate, target), target, options)
+    return await _over(
+        paths, migrations, _Operation(partial(_migrate, target), writes=True), target, options
+    )
 
 
 async def status_many(
     paths: Paths, migrations: Iterable[Migration], **options: Unpack[Options]
 ) -> Tally:
     """Look whether every file is up to date; as `migrate_many`, but nothing is written."""
-    return await _over(paths, migrations, _status, None, options)
+    return await _over(paths, migrations, _Operation(_status), None, options)
 
 
 async def validate_many(
@@ -125,7 +121,7 @@ async def validate_many(
 
     As `MigrationManager.validate` does, and otherwise as `migrate_many`.
     """
-    return await _over(paths, migrations, partial(_validate, strict), None, options)
+    return await _over(paths, migrations, _Operation(partial(_validate, strict)), None, options)
 
 
 async def plan_many(
@@ -136,7 +132,7 @@ async def plan_many(
     **options: Unpack[Options],
 ) -> Tally:
     """Find out for every file what `migrate_many` would apply, or refuse; nothing is written."""
-    return await _over(paths, migrations, partial(_plan, target), target, options)
+    return await _over(paths, migrations, _Operation(partial(_plan, target)), target, options)
 
 
 async def rehearse_many(
@@ -147,44 +143,51 @@ async def rehearse_many(
     **options: Unpack[Options],
 ) -> Tally:
     """Try `migrate_many` on a private copy of every file; as `MigrationManager.rehearse_up`."""
-    return await _over(paths, migrations, partial(_rehearse, target), target, options)
+    return await _over(paths, migrations, _Operation(partial(_rehearse, target)), target, options)
 
 
-async def _migrate(target: int | None, manager: MigrationManager) -> _Did:
+async def _migrate(
+    target: int | None, manager: MigrationManager, found: History, _: Schema
+) -> _Did:
+    if not (found.populated or manager.due(found, target)):
+        return _Did(Outcome.CURRENT)
     done = await manager.migrate_up(target)
-    versions = {step.version for step in (*done.adopted, *done.steps)}
-    return _Did(Outcome.MIGRATED if done else Outcome.CURRENT, versions, len(versions))
+    return _Did(Outcome.MIGRATED if done else Outcome.CURRENT, _count(done))
 
 
-async def _status(manager: MigrationManager) -> _Did:
-    found = await manager.status()
-    if any(m.state is State.UNKNOWN for m in found.migrations):
-        return _Did(Outcome.UNKNOWN, due=len(found.due))
-    return _Did(Outcome.PENDING if found.due else Outcome.CURRENT, due=len(found.due))
+async def _status(manager: MigrationManager, found: History, _: Schema) -> _Did:
+    status = manager.status_of(found)
+    if any(m.state is State.UNKNOWN for m in status.migrations):
+        return _Did(Outcome.UNKNOWN, len(status.due))
+    return _Did(Outcome.PENDING if status.due else Outcome.CURRENT, len(status.due))
 
 
-async def _validate(strict: bool, manager: MigrationManager) -> _Did:  # noqa: FBT001 - bound at once
-    return _Did(Outcome.VALID if await manager.validate(strict=strict) else Outcome.SKIPPED)
+async def _validate(strict: bool, manager: MigrationManager, found: History, live: Schema) -> _Did:  # noqa: FBT001 - bound at once
+    compared = await manager.compare(found, live, strict=strict)
+    return _Did(Outcome.VALID if compared else Outcome.SKIPPED)
 
 
-async def _plan(target: int | None, manager: MigrationManager) -> _Did:
-    planned = await manager.plan_up(target)
-    due = len(planned.adopted) + len(planned.steps)
-    return _Did(Outcome.PENDING if planned else Outcome.CURRENT, due=due)
+async def _plan(target: int | None, manager: MigrationManager, found: History, _: Schema) -> _Did:
+    planned = await manager.plan_up(target) if found.populated else manager.due(found, target)
+    return _Did(Outcome.PENDING if planned else Outcome.CURRENT, _count(planned))
 
 
-async def _rehearse(target: int | None, manager: MigrationManager) -> _Did:
-    found = await manager.rehearse_up(target)
-    if not found.ok:
-        problems = (found.failure, found.violations, *found.damage)
+async def _rehearse(target: int | None, manager: MigrationManager, *_: object) -> _Did:
+    rehearsed = await manager.rehearse_up(target)
+    if not rehearsed.ok:
+        problems = (rehearsed.failure, rehearsed.violations, *rehearsed.damage)
         raise RehearsalFailed("; ".join(filter(None, problems)))
-    return _Did(Outcome.REHEARSED, due=len(found.steps))
+    return _Did(Outcome.REHEARSED, len(rehearsed.steps))
+
+
+def _count(planned: Plan) -> int:
+    return len(planned.adopted) + len(planned.steps)
 
 
 async def _over(
     paths: Paths,
     migrations: Iterable[Migration],
-    operate: _Operation,
+    operation: _Operation,
     target: int | None,
     options: Options,
 ) -> Tally:
@@ -192,7 +195,6 @@ async def _over(
     rest: dict[str, Any] = dict(options)
     limit = rest.pop("limit", LIMIT)
     on_result = rest.pop("on_result", None)
-    fingerprint = rest.pop("fingerprint", False)
     setup = rest.pop("setup", None)
     if limit < 1:
         raise ValueError(f"limit={limit}: at least one file at a time")
@@ -200,11 +202,10 @@ async def _over(
     async with SingleConnectionPool(":memory:", setup=setup) as nothing:
         model = MigrationManager(nothing, migrations, **rest)
         await model.plan_up(target)
-    file = partial(_file, model, operate, fingerprint=fingerprint)
 
     async def work() -> None:
         async for path in names:
-            result = await file(path)
+            result = await _file(model, operation, path)
             tally.add(result)
             if on_result is not None:
                 on_result(result)
@@ -219,30 +220,36 @@ async def _over(
     return tally
 
 
-async def _file(
-    model: MigrationManager, operate: _Operation, path: str, *, fingerprint: bool
-) -> FileResult:
-    """Do something to one file, and look what it records afterwards."""
+async def _file(model: MigrationManager, operation: _Operation, path: str) -> FileResult:
+    """Do something to one file, and look what it says before and after."""
     since = monotonic()
-    did, seen = _Did(Outcome.CURRENT), _Seen()
+    did = _Did(Outcome.FAILED)
+    before = after = None
     try:
         async with SingleConnectionPool(path, setup=model.pool.setup) as pool:
             _require(pool.path)
             manager = model.for_pool(pool)
-            did = await _attempted(operate, manager)
-            seen = await _seen(manager, fingerprint=fingerprint)
+            look = (
+                partial(manager.recovering, manager.examine)
+                if operation.writes
+                else manager.examine
+            )
+            before = await look()
+            did = await _attempted(operation, manager, before)
+            changed = operation.writes and did.outcome is not Outcome.CURRENT
+            after = await manager.examine() if changed else before
     except Exception as error:  # noqa: BLE001 - the result tells what failed first
         did = replace(did, outcome=Outcome.FAILED, error=did.error or error)
     return FileResult(
         path,
         did.outcome,
-        before=None if seen.versions is None else max(seen.versions - set(did.applied), default=0),
-        after=None if seen.versions is None else max(seen.versions, default=0),
+        before=_version(before),
+        after=_version(after),
         steps=did.due,
         seconds=monotonic() - since,
         error=None if did.error is None else type(did.error).__name__,
         message=None if did.error is None else str(did.error),
-        fingerprint=None if seen.schema is None else _fingerprint(seen.schema),
+        fingerprint=None if after is None else _fingerprint(after[1]),
     )
 
 
@@ -252,19 +259,17 @@ def _require(path: str) -> None:
         raise DatabaseUnusable(path, "there is no such file")
 
 
-async def _attempted(operate: _Operation, manager: MigrationManager) -> _Did:
+async def _attempted(
+    operation: _Operation, manager: MigrationManager, before: tuple[History, Schema]
+) -> _Did:
     try:
-        return await operate(manager)
+        return await operation.do(manager, *before)
     except Exception as error:  # noqa: BLE001 - the result tells it
-        applied = getattr(error, "done", ())
-        return _Did(Outcome.FAILED, applied, len(applied), error)
+        return _Did(Outcome.FAILED, len(getattr(error, "done", ())), error)
 
 
-async def _seen(manager: MigrationManager, *, fingerprint: bool) -> _Seen:
-    if not fingerprint:
-        return _Seen(frozenset(row.version for row in await manager.applied()))
-    applied, schema = await manager.applied_and_schema()
-    return _Seen(frozenset(row.version for row in applied), schema)
+def _version(found: tuple[History, Schema] | None) -> int | None:
+    return None if found is None else current_version(found[0].applied)
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import replace
@@ -34,7 +34,6 @@ from wave_async.database.walk import (
 )
 from wave_async.errors import (
     DatabaseUnusable,
-    HistoryError,
     NeedsRecovery,
     SchemaDrifted,
     ValidationFailed,
@@ -60,7 +59,7 @@ if TYPE_CHECKING:
     from wave_async.model.rehearsal import Rehearsal, RowChange
     from wave_async.model.schema import Schema
     from wave_async.safety.policy import SnapshotPolicy
-    from wave_async.safety.proof import Demand, Replayed
+    from wave_async.safety.proof import Replayed
     from wave_async.safety.rehearsal import Stopwatch
     from wave_async.safety.snapshots import Snapshot, Snapshots, Undone
     from wave_async.safety.verify import Verification
@@ -132,6 +131,7 @@ class MigrationManager:
         self._reading = asyncio.Lock()
         self._read_all = False
         self._up_to_date: object = None
+        self._replays: dict[tuple[int, ...], Replayed] = {}
 
     async def _run(
         self,
@@ -160,8 +160,12 @@ class MigrationManager:
 
     async def status(self) -> Status:
         """Return where every migration stands; an odd history is shown, not refused."""
-        catalogue, applied = self._catalogue(), await self.applied()
-        return plan.status(catalogue, applied, self._rules)
+        self._catalogue()
+        return self.status_of(await self._asked(_read))
+
+    def status_of(self, found: History) -> Status:
+        """Return where every migration stands on a database that records this."""
+        return plan.status(self._catalogue(), found.applied, self._rules)
 
     async def current_version(self) -> int:
         """Return the newest applied version, 0 where nothing is applied."""
@@ -171,14 +175,9 @@ class MigrationManager:
         """Return what the database records, by version."""
         return (await self._asked(_read)).applied
 
-    async def applied_and_schema(self) -> tuple[tuple[AppliedMigration, ...], Schema]:
-        """Return what the database records, by version, and its schema, both of one moment."""
-
-        def look() -> Program[tuple[tuple[AppliedMigration, ...], Schema]]:
-            found = yield from history.read()
-            return found.applied, (yield from safety.proof.read_schema())
-
-        return await self._asked(partial(consistently, look))
+    async def examine(self) -> tuple[History, Schema]:
+        """Return what the database records and its schema, both of one moment."""
+        return await self._looked(_history_and_schema)
 
     async def pending(self) -> tuple[MigrationStatus, ...]:
         """Return what the database lacks, by version, whatever `max_version` says."""
@@ -194,9 +193,13 @@ class MigrationManager:
         entries, untracked = await self._decided(decide)
         proven = None
         if entries and untracked:
-            proven = await self._looked(await self._proof(catalogue))
+            proven = await self._looked((await self._replayed()).adoption)
         adopted = proven or ()
         return _plan(Direction.UP, [e for e in entries if e not in adopted], adopted)
+
+    def due(self, found: History, target: int | None = None) -> Plan:
+        """Return what `migrate_up` would do to a database that records this, without adoption."""
+        return _plan(Direction.UP, plan.up(self._catalogue(), found.applied, target, self._rules))
 
     async def plan_down(self, target: int) -> Plan:
         """Return what `migrate_down` would do now, and raise what it would raise beforehand."""
@@ -224,21 +227,18 @@ class MigrationManager:
         `strict`. With `validate_checksums=False` neither is compared. Raises `ValidationFailed`
         with everything that it found.
         """
+        await self._proven()
+        return await self.compare(*await self.examine(), strict=strict)
+
+    async def compare(self, found: History, live: Schema, *, strict: bool = False) -> Validation:
+        """Do what `validate` does with what has been read of a database."""
         catalogue = await self._proven()
-
-        def look() -> Program[tuple[History, tuple[HistoryError, ...], Schema]]:
-            found = yield from history.read()
-            problems = tuple(plan.problems(catalogue, found.applied, self._rules))
-            return found, problems, (yield from safety.proof.read_schema())
-
-        found, problems, live = await self._looked(look)
-        if problems:
+        if problems := tuple(plan.problems(catalogue, found.applied, self._rules)):
             raise ValidationFailed(problems)
         if not self._rules.check_checksums:
             return Validation(compared=False)
-        applied = [catalogue.entries[row.version] for row in found.applied]
-        async with self._scratch() as run:
-            wrong, foreign, unproven = await safety.proof.compared(run, applied, live)
+        replayed = await self._replayed(row.version for row in found.applied)
+        wrong, foreign, unproven = await asyncio.to_thread(replayed.compare, live)
         if drift := (*wrong, *(foreign if strict else ())):
             raise ValidationFailed((SchemaDrifted(drift),))
         return Validation(compared=True, foreign=tuple(foreign), unproven=unproven)
@@ -279,7 +279,7 @@ class MigrationManager:
         try:
             return await self._migrate_up(catalogue, target, adopt=True, atomic=atomic)
         except _Untracked:
-            proof = await self._proof(catalogue)
+            proof = (await self._replayed()).adoption
             adopted = await self._run(self._marking(proof, Action.SKIP), judge=proof)
             done = await self._migrate_up(catalogue, target, adopt=False, atomic=atomic)
             return replace(done, adopted=_steps(Direction.UP, adopted or ()))
@@ -315,10 +315,11 @@ class MigrationManager:
         `InvalidTarget` and `NotProven`.
         """
         catalogue = await self._proven()
-        entries = tuple(catalogue)
-        upto = sum(entry.version <= version for entry in entries)
-        what = f"version {version} cannot be recorded"
-        demand = safety.proof.trust if force else await self._demand(entries, upto, what)
+        upto = sum(entry.version <= version for entry in catalogue)
+        demand = safety.proof.trust
+        if not force:
+            what = f"version {version} cannot be recorded"
+            demand = partial((await self._replayed()).demand, upto, what)
 
         def unmarked() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
@@ -380,9 +381,11 @@ class MigrationManager:
         """
         catalogue = await self._proven()
         applied = [r.version for r in await self.applied()]
-        known = [catalogue.entries[v] for v in applied if v in catalogue.entries]
-        what = "the edited migrations cannot be accepted"
-        demand = safety.proof.trust if force else await self._demand(known, len(known), what)
+        known = [version for version in applied if version in catalogue.entries]
+        demand = safety.proof.trust
+        if not force:
+            what = "the edited migrations cannot be accepted"
+            demand = partial((await self._replayed(known)).demand, len(known), what)
 
         def edited() -> Program[tuple[Entry, ...] | None]:
             found = yield from history.read()
@@ -398,10 +401,6 @@ class MigrationManager:
             return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
         except _Moved:
             return await self.repair(versions, force=force)
-
-    async def _demand(self, entries: Sequence[Entry], count: int, what: str) -> Demand:
-        async with self._scratch() as run:
-            return await safety.proof.demand(run, entries, count, what)
 
     async def _destroying(self, planned: Plan) -> frozenset[int]:
         """Return the versions of a plan whose way up destroys something, or may."""
@@ -625,15 +624,17 @@ class MigrationManager:
 
         return Plan(Direction.UP, await self._run(program, judge=judge) or ())
 
-    async def _proof(self, catalogue: Catalogue) -> Look:
-        async with self._scratch() as run:
-            return await safety.proof.adoption(run, tuple(catalogue))
+    async def _replayed(self, versions: Iterable[int] | None = None) -> Replayed:
+        """Replay migrations in memory, up to one that cannot be without rows; None: all of them.
 
-    async def _replayed(self) -> Replayed:
-        """Replay the migrations in memory, up to one that cannot be without rows."""
-        entries = tuple(await self._proven())
-        async with self._scratch() as run:
-            return await safety.proof.replayed(run, entries)
+        Each list of versions is replayed once, for all managers of these migrations.
+        """
+        entries = (await self._proven()).entries
+        key = tuple(entries if versions is None else versions)
+        if key not in self._replays:
+            async with self._scratch() as run:
+                self._replays[key] = await safety.proof.replayed(run, [entries[v] for v in key])
+        return self._replays[key]
 
     @asynccontextmanager
     async def _scratch(self) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
@@ -670,6 +671,10 @@ class MigrationManager:
 
 def _read() -> Program[History]:
     return (yield from consistently(history.read))
+
+
+def _history_and_schema() -> Program[tuple[History, Schema]]:
+    return (yield from history.read()), (yield from safety.proof.read_schema())
 
 
 def _steps(direction: Direction, entries: Iterable[Entry]) -> tuple[Step, ...]:

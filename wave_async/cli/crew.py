@@ -71,7 +71,6 @@ class Job:
             self.migrations,
             limit=self.limit,
             on_result=on_result,
-            fingerprint=True,
             **more,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from wave_async.database import step
 from wave_async.database.requests import Execute, Program, Query, Rollback
@@ -32,8 +33,7 @@ FORGET = "DELETE FROM temp.wave_async_seen WHERE at = ?"
 
 def read_schema() -> Program[Schema]:
     """Read the schema of a database."""
-    objects = [Object(*row) for row in (yield Query(READ))]
-    return (yield from _schema(objects))
+    return (yield from _schema(_objects(tuple((yield Query(READ))))))
 
 
 def read_parents() -> Program[dict[str, set[str]]]:
@@ -68,6 +68,12 @@ def replay(entries: Iterable[Entry]) -> Program[list[tuple[int, Schema]]]:
     finally:
         yield Rollback()
     return versions
+
+
+@lru_cache(maxsize=64)
+def _objects(rows: tuple[tuple[str, str, str, str], ...]) -> tuple[Object, ...]:
+    """Return the objects of rows; those of the same rows remember what was read of them."""
+    return tuple(Object(*row) for row in rows)
 
 
 def _look_again(seen: dict[int, Object]) -> Program[bool]:

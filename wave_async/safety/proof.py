@@ -5,7 +5,6 @@ Every proof rests on a replay of the migrations on an empty database in memory.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,19 +13,15 @@ from typing import Any
 from wave_async.database import history
 from wave_async.database.requests import Program
 from wave_async.database.schema import read_schema, replay
-from wave_async.database.walk import Look
 from wave_async.errors import NotProven
 from wave_async.model.catalogue import Entry
 from wave_async.model.difference import Difference, Kind, differences, fitting_version
 from wave_async.model.schema import Schema
 
-__all__ = ["adoption", "compared", "demand", "read_schema", "replayed", "trust"]
+__all__ = ["Replayed", "read_schema", "replayed", "trust"]
 
 Run = Callable[..., Awaitable[Any]]
 """Runs a program on an empty database."""
-
-Demand = Callable[[], Program[None]]
-"""Raises `NotProven`, under the lock that it is asked under."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +38,24 @@ class Replayed:
         """
         fit = fitting_version(self.versions, live)
         return None if fit is None else tuple(e for e in self.entries if e.version <= fit.version)
+
+    def compare(self, live: Schema) -> tuple[list[Difference], list[Difference], int | None]:
+        """Return what of a schema contradicts the migrations, what is foreign, or what is unproven.
+
+        That is the version of a migration that cannot be replayed on an empty database.
+        """
+        if len(self.versions) < len(self.entries):
+            return [], [], self.entries[len(self.versions)].version
+        wanted = self.versions[-1][1] if self.versions else Schema()
+        found = differences(wanted, live)
+        foreign = [difference for difference in found if difference.kind is Kind.FOREIGN]
+        return [d for d in found if d.kind is not Kind.FOREIGN], foreign, None
+
+    def adoption(self) -> Program[tuple[Entry, ...] | None]:
+        """Find out which migrations an untracked database has; None: it is tracked, or none."""
+        # The schema first: what was untracked after it was read was so while it was.
+        live = yield from read_schema()
+        return None if (yield from history.read()).tracked else self.fitting(live)
 
     def demand(self, count: int, what: str) -> Program[None]:
         """Raise `NotProven` where the live schema is not what the first migrations make.
@@ -64,39 +77,6 @@ class Replayed:
 async def replayed(run: Run, entries: Sequence[Entry]) -> Replayed:
     """Replay migrations on an empty database."""
     return Replayed(entries, await run(partial(replay, entries)) or [])
-
-
-async def adoption(run: Run, entries: Sequence[Entry]) -> Look:
-    """Return the question which migrations an untracked database has; None: none of ours."""
-    found = await replayed(run, entries)
-
-    def proven() -> Program[tuple[Entry, ...] | None]:
-        # The schema first: what was untracked after it was read was so while it was.
-        live = yield from read_schema()
-        return None if (yield from history.read()).tracked else found.fitting(live)
-
-    return proven
-
-
-async def compared(
-    run: Run, entries: Sequence[Entry], live: Schema
-) -> tuple[list[Difference], list[Difference], int | None]:
-    """Return what of a schema contradicts migrations, what is foreign, or which has no proof.
-
-    That is the version of a migration that cannot be replayed on an empty database.
-    """
-    versions = await run(partial(replay, entries)) or []
-    if len(versions) < len(entries):
-        return [], [], entries[len(versions)].version
-    wanted = versions[-1][1] if versions else Schema()
-    found = await asyncio.to_thread(differences, wanted, live)
-    foreign = [difference for difference in found if difference.kind is Kind.FOREIGN]
-    return [d for d in found if d.kind is not Kind.FOREIGN], foreign, None
-
-
-async def demand(run: Run, entries: Sequence[Entry], count: int, what: str) -> Demand:
-    """Return what raises `NotProven` where a schema is not what the first migrations make."""
-    return partial((await replayed(run, entries)).demand, count, what)
 
 
 def trust() -> Program[None]:
