@@ -21,8 +21,18 @@ from asyncclick.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from screen import WAVE, Screen
 
-from wave_async import FileResult, Migration, Outcome, errors, migrate_many, status_many
+from wave_async import (
+    FileResult,
+    Migration,
+    Outcome,
+    errors,
+    migrate_many,
+    plan_many,
+    status_many,
+    validate_many,
+)
 from wave_async.cli import cli
 from wave_async.model.fleet import Shard, spread
 
@@ -49,6 +59,16 @@ def spoil(*numbers: int) -> None:
     """Make files something else than databases."""
     for number in numbers:
         Path(f"t/{number:02}.db").write_text("no database, and long enough to be taken for none")
+
+
+def crash(path: str) -> None:
+    """Let a process die in the middle of a transaction that has reached the file."""
+    program = (
+        f"import os, sqlite3; c = sqlite3.connect({path!r}); c.execute('PRAGMA cache_size = 1'); "
+        "c.execute('CREATE TABLE z (x)'); c.commit(); "
+        "c.executemany('INSERT INTO z VALUES (?)', [(b'.' * 9000,)] * 99); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def tables(path: str) -> set[str]:
@@ -339,6 +359,77 @@ def test_a_sample_is_of_different_files(paths: list[str], count: int) -> None:
     assert min(count, len(paths)) == len(set(spread(paths, count)) & set(paths))
 
 
+async def test_validate_replays_once_for_all_files() -> None:
+    """What the migrations make is the same for every file that has them all."""
+    await migrate_many("t/*.db", MIGRATIONS)
+    opened: list[str] = []
+
+    def setup(connection: sqlite3.Connection) -> None:
+        opened.append(connection.execute("PRAGMA database_list").fetchone()[2])
+
+    tally = await validate_many("t/*.db", MIGRATIONS, limit=1, setup=setup)
+
+    assert {Outcome.VALID: 12} == tally.outcomes
+    assert 12 == sum(map(bool, opened)), "one look at each file"
+    assert 2 == opened.count(""), "one database in memory to judge the list, one to replay it"
+
+
+async def test_files_with_tables_but_no_history_are_adopted() -> None:
+    """Each is recorded at the version that its schema proves, as one file would be."""
+    for number in range(12):
+        with closing(sqlite3.connect(f"t/{number:02}.db")) as connection:
+            connection.execute("CREATE TABLE a (x)" if number else "CREATE TABLE b (x)")
+    heard: list[FileResult] = []
+
+    planned = await plan_many("t/*.db", MIGRATIONS)
+    await migrate_many("t/*.db", MIGRATIONS, on_result=heard.append)
+
+    assert {Outcome.PENDING: 11, Outcome.FAILED: 1} == planned.outcomes
+    assert ["AdoptionRefused"] == [r.error for r in heard if not r.ok]
+    assert {(0, 2, 2)} == {(r.before, r.after, r.steps) for r in heard if r.ok}
+
+
+async def test_a_file_that_a_crash_left_is_repaired_by_an_up() -> None:
+    """What only a writer can read is read by one that writes, and told by a question."""
+    crash("t/00.db")
+    assert Path("t/00.db-journal").exists()
+
+    asked = await status_many(["t/00.db"], MIGRATIONS)
+    done = await migrate_many(["t/00.db"], MIGRATIONS)
+
+    assert ({Outcome.FAILED: 1}, {Outcome.MIGRATED: 1}) == (asked.outcomes, done.outcomes)
+    assert {"a", "b", "z"} <= tables("t/00.db")
+
+
+async def test_an_up_may_be_out_of_order() -> None:
+    """A file that lacks a migration below what it has is refused, unless that is allowed."""
+    Path("s").mkdir()
+    Path("s/20240102000000_b.sql").write_text("CREATE TABLE b (x)")
+    command = ["migrate", "--migrations", "s", "fleet", "up", "t/*.db", "--quiet"]
+    await CliRunner().invoke(cli, command)
+    Path("s/20240101000000_a.sql").write_text("CREATE TABLE a (x)")
+
+    refused = await CliRunner().invoke(cli, command)
+    assert (1, 12) == (refused.exit_code, refused.stderr.count("--out-of-order"))
+    allowed = await CliRunner().invoke(cli, [*command, "--out-of-order"])
+    assert (0, {"a", "b"}) == (allowed.exit_code, tables("t/07.db") & {"a", "b"})
+
+
+async def test_an_up_waits_as_long_as_it_is_told() -> None:
+    """A locked file fails after `--lock-timeout`, an endless statement after its own limit."""
+    Path("m/3_x.sql").write_text(
+        "CREATE TABLE c AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT sum(i) FROM n"
+    )
+    with closing(sqlite3.connect("t/00.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        limits = ("--lock-timeout", 0, "--statement-timeout", 0.1)
+        document = await told("up", "t/00.db", "t/01.db", *limits)
+
+    failed = {f["path"]: (f["error"], f["after"]) for f in document["failures"]}
+    assert {"t/00.db": ("DatabaseLocked", 0), "t/01.db": ("MigrationFailed", 2)} == failed
+
+
 SLOW = """
 import time
 from pathlib import Path
@@ -371,6 +462,24 @@ def test_killed_in_the_middle_and_resumed(jobs: int) -> None:
 
     assert 0 == done.returncode, done.stderr
     assert all({"a", "b"} <= tables(f"t/{n:02}.db") for n in range(12))
+
+
+@pytest.mark.once
+def test_a_terminal_shows_how_far_it_has_come() -> None:
+    """A line counts the files while they are migrated; failures stay above it, the groups below."""
+    Path("slow.py").write_text(SLOW)
+    spoil(1)
+    with closing(Screen((*WAVE, "--migrations", "slow:ALL", "fleet", "up", "t/*.db"))) as screen:
+        screen.wait_for(lambda text: "11/12 10 migrated, 1 failed" in text)
+        above = screen.lines[0]
+        Path("go").touch()
+        code = screen.end()
+
+    assert 1 == code
+    assert above.startswith("failed t/01.db: ")
+    assert "11/12" not in screen.text
+    assert "version 2, schema " in screen.text
+    assert "Error: 1 of 12 file(s) failed" in screen.text
 
 
 def test_an_interrupt_ends_every_process() -> None:
