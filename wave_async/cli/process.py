@@ -59,7 +59,7 @@ def main() -> None:
     except (OSError, ReaderGone):  # `wave migrate status | head -1`, or a full disk, told by then
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = signals.code or 1
-    # Blocked first: one between Python's last look for signals and sigaction() would be a traceback.
+    # Blocked first: one between Python's last look and sigaction() would print a traceback.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for number in _SIGNALS:  # handlers are taken away while the interpreter ends; this one stays
         signal.signal(number, signal.SIG_IGN)
