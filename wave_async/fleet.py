@@ -229,12 +229,7 @@ async def _file(model: MigrationManager, operation: _Operation, path: str) -> Fi
         async with SingleConnectionPool(path, setup=model.pool.setup) as pool:
             _require(pool.path)
             manager = model.for_pool(pool)
-            look = (
-                partial(manager.recovering, manager.examine)
-                if operation.writes
-                else manager.examine
-            )
-            before = await look()
+            before = await _examined(manager, writes=operation.writes)
             did = await _attempted(operation, manager, before)
             changed = operation.writes and did.outcome is not Outcome.CURRENT
             after = await manager.examine() if changed else before
@@ -257,6 +252,13 @@ def _require(path: str) -> None:
     """Raise for a file that is not there: a tenant that is gone must not come back empty."""
     if not Path(path).exists():
         raise DatabaseUnusable(path, "there is no such file")
+
+
+async def _examined(manager: MigrationManager, *, writes: bool) -> tuple[History, Schema]:
+    """Look at a file; what a crash left in it is repaired where it is going to be written."""
+    if writes:
+        return await manager.recovering(manager.examine)
+    return await manager.examine()
 
 
 async def _attempted(
