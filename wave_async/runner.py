@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from wave_async.config import MigrationConfig
+from wave_async.database.closing import Closing
 from wave_async.database.pool import open_pool
 from wave_async.database.question import Setup
 from wave_async.definitions import MIGRATIONS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wave_async.safety.verify import Verification
 
 
-class MigrationRunner:
+class MigrationRunner(Closing):
     """Opens a database by its path, migrates or questions it, and closes it again.
 
     `migrations` are Wave's own if not given; `config` has its defaults; `setup` prepares each
@@ -69,15 +69,8 @@ class MigrationRunner:
             **configured,
         )
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
+        """Close the database; it is opened again when it is used again."""
         await self._pool.close()
 
     @property
