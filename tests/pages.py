@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -200,6 +201,8 @@ def run(todo: Sequence[Part], folder: Path) -> list[tuple[int, str]]:
         os.killpg(shell.pid, signal.SIGKILL)
         said = shell.communicate()[0]
     finally:
+        with suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
         os.close(keyboard)
         os.close(terminal)
     said = said.replace(str(folder), FOLDER).replace(port, PORT)
