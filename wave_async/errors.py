@@ -92,9 +92,9 @@ def local_time(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def megabytes(count: int) -> str:
+def byte_size(count: int) -> str:
     """Write a number of bytes as people read it."""
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"  # noqa: PLR2004
 
 
 def _listed(versions: Iterable[int]) -> str:
@@ -689,7 +689,7 @@ class NoSpace(DatabaseError):
     def sentence(self) -> str:
         return (
             f"no room for a copy in {printable(self.directory)}: it needs "
-            f"{megabytes(self.needed)}, {megabytes(self.free)} are free; make space, or name "
+            f"{byte_size(self.needed)}, {byte_size(self.free)} are free; make space, or name "
             "another directory"
         )
 

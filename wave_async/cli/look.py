@@ -20,7 +20,7 @@ from wave_async.cli.group import Options
 from wave_async.cli.stream import utc
 from wave_async.cli.voice import bad, good, marked, say, waiting
 from wave_async.database.log import DONE
-from wave_async.errors import local_time, megabytes, printable
+from wave_async.errors import byte_size, local_time, printable
 from wave_async.model.migration import Action, LogEntry
 from wave_async.model.plan import MigrationStatus, State, Status
 
@@ -148,7 +148,7 @@ async def snapshots(options: Options, *, as_json: bool, snapshot_dir: str | None
         print_json({"snapshots": list(map(snapshot_document, found))})
         return
     for snapshot in found:
-        about = f"version {snapshot.version}, {taken(snapshot)}, {megabytes(snapshot.size)}"
+        about = f"version {snapshot.version}, {taken(snapshot)}, {byte_size(snapshot.size)}"
         say(f"{printable(snapshot.name)}  ({about})")
     if not found:
         say("No snapshots")

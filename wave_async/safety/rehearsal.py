@@ -22,7 +22,7 @@ from wave_async.database.pool import Pool, Remote
 from wave_async.database.requests import Execute, Program, Query, attempt
 from wave_async.database.schema import read_schema
 from wave_async.database.walk import consistently
-from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError, megabytes
+from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError, byte_size
 from wave_async.model.difference import Difference, differences
 from wave_async.model.events import Event, StepFinished, StepStarted
 from wave_async.model.migration import Step
@@ -108,7 +108,7 @@ def _why_without_rows(pool: Pool, *, schema_only: bool | None) -> str:
     if pool.path == files.MEMORY:
         return "a database in memory is not copied"
     if schema_only is None and pool.file and files.size(pool.file) > LARGEST_COPY:
-        return f"the database is larger than {megabytes(LARGEST_COPY)}"
+        return f"the database is larger than {byte_size(LARGEST_COPY)}"
     return ""
 
 
