@@ -134,16 +134,11 @@ async def _one_process(job: Job, feed: Iterator[str], on_result: OnResult) -> No
         _, code = await asyncio.gather(process.communicate(), process.wait())
     lost = WorkerLost(code)
     for path in sorted(held):
-        on_result(_lost(path, lost))
+        on_result(FileResult.lost(path, lost))
 
 
 def _result(said: dict[str, Any]) -> FileResult:
     return FileResult(**{**said, "outcome": Outcome(said["outcome"])})
-
-
-def _lost(path: str, error: WorkerLost) -> FileResult:
-    name = type(error).__name__
-    return FileResult(path, Outcome.FAILED, None, None, 0, 0.0, error=name, message=str(error))
 
 
 def _line(value: Any) -> bytes:

@@ -49,6 +49,12 @@ class FileResult:
     message: str | None = None
     fingerprint: str | None = None
 
+    @classmethod
+    def lost(cls, path: str, error: Exception) -> FileResult:
+        """Return the result of a file for which nobody has answered."""
+        name = type(error).__name__
+        return cls(path, Outcome.FAILED, None, None, 0, 0.0, error=name, message=str(error))
+
     @property
     def ok(self) -> bool:
         """Whether it did not fail."""
