@@ -63,7 +63,7 @@ def test_page(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         left_by(Path(name).stem, folder)
     beside = str(Path(sys.executable).parent)
     monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
-    for program in ("curl", "litestream", "taskiq"):
+    for program in ("curl", "dask", "litestream", "taskiq"):
         if f"$ {program}" in PAGES[name] and shutil.which(program) is None:
             pytest.skip(f"{program} is not here")
     todo = list(parts(RUN[name], staged))

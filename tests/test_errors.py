@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from wave_async import errors
 from wave_async.errors import (
     AdoptionRefused,
+    BatchLost,
     CascadeRefused,
     ChecksumMismatch,
     ClusterUnreachable,
@@ -44,6 +45,7 @@ from wave_async.errors import (
     NewerDatabase,
     NoSpace,
     NotAtomic,
+    NotPortable,
     NotProven,
     NotReplayed,
     OutOfOrder,
@@ -352,6 +354,17 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         FleetFailed(2, 9, "its budget", 90),
         "2 of 9 file(s) failed; stopped by its budget, 90 not begun",
+    ),
+    (
+        BatchLost("KilledWorker: ..."),
+        "the batch that it was in was given up: KilledWorker: ...",
+    ),
+    (
+        NotPortable("'app' cannot be imported there"),
+        (
+            "workers cannot be sent this: 'app' cannot be imported there; a function has to be at "
+            "the top of a module that they can import"
+        ),
     ),
     (
         WorkerLost(-9),

@@ -38,6 +38,8 @@ WaveError
 ├── HookFailed                what the application does before a run went wrong
 ├── FleetFailed               files of a fleet failed, or it was stopped
 ├── WorkerLost                a process ended before it had answered for a file
+├── BatchLost                 an engine over machines gave up a batch of files
+├── NotPortable               something cannot be sent to a process of another machine
 ├── MigrationFailed           a statement failed; its migration was rolled back
 ├── StatementRefused          the guard refused a statement before it ran
 ├── CascadeRefused            dropping a table would take other tables' rows along
@@ -562,6 +564,27 @@ class WorkerLost(WaveError):
 
     def sentence(self) -> str:
         return f"the process that had it ended with {self.code}; what was not finished is undone"
+
+
+class BatchLost(WaveError):
+    """The error of a file whose batch was given up, `reason` says why; run it again."""
+
+    reason: str
+
+    def sentence(self) -> str:
+        return f"the batch that it was in was given up: {printable(self.reason)}"
+
+
+class NotPortable(WaveError):
+    """Raised for a migration or an option that cannot be sent to a worker, before anything is."""
+
+    reason: str
+
+    def sentence(self) -> str:
+        return (
+            f"workers cannot be sent this: {printable(self.reason)}; a function has to be at the "
+            "top of a module that they can import"
+        )
 
 
 class MigrationFailed(WaveError):

@@ -210,7 +210,7 @@ async def _over(
             if on_result is not None:
                 on_result(result)
 
-    names = _Shared(_listed(paths))
+    names = _Shared(listed(paths))
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(limit):
@@ -294,7 +294,7 @@ class _Shared:
             return await anext(self._paths)
 
 
-async def _listed(paths: Paths) -> AsyncIterator[str]:
+async def listed(paths: Paths) -> AsyncIterator[str]:
     """Yield paths as they are found; a pattern is followed on a thread, some files at a time."""
     if isinstance(paths, AsyncIterable):
         async for path in paths:
