@@ -1,7 +1,9 @@
 """Many files, beside stdlib sqlite3 in as many processes: `fleet.py [FILES ...] [--rounds N]`.
 
 Rows are measured in turn. Each file is there and empty, and gets five migrations of two statements.
-A row is a whole process with all that it starts; its memory is the most that one process had.
+A row is a whole process with all that it starts; its memory is the most that one process had. With
+`--dask` there is a row of a Dask cluster, too, of a scheduler and so many workers: with its start
+and end, and, as `work`, without.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from rows import PREFIX, Failed, environment
 
 MIGRATIONS = 5
 PROCESSES = (1, 2)
+ROWS = ("sqlite3", "wave")
 PLAIN = """
 import sys
 from multiprocessing import get_context
@@ -43,12 +46,34 @@ if __name__ == "__main__":
                 pass
 """
 
+DASK = """
+import asyncio, sys, time
+from pathlib import Path
+from distributed import Client
+from distributed.deploy.subprocess import SubprocessCluster
+from wave_async import load_migrations
+from wave_async.integrations.dask import migrate_on
+
+async def main():
+    options = {"n_workers": int(sys.argv[1]), "threads_per_worker": 1, "asynchronous": True}
+    async with SubprocessCluster(dashboard_address=":0", **options) as cluster:
+        async with Client(cluster, asynchronous=True) as client:
+            await client.wait_for_workers(options["n_workers"])
+            since = time.perf_counter()
+            paths = sorted(Path("files").absolute().glob("*.db"))
+            await migrate_on(client, paths, load_migrations("migrations"), batch=16)
+            print(time.perf_counter() - since)
+
+asyncio.run(main())
+"""
+
 
 def prepare(folder: Path, count: int) -> None:
     """Write migrations and empty files."""
     (folder / "migrations").mkdir()
     (folder / "files").mkdir()
     (folder / "plain.py").write_text(PLAIN)
+    (folder / "through.py").write_text(DASK)
     for version in range(1, MIGRATIONS + 1):
         text = f"CREATE TABLE t{version} (id INTEGER PRIMARY KEY, a TEXT);\n"
         text += f"CREATE INDEX i{version} ON t{version} (a);\n"
@@ -61,32 +86,36 @@ def command(name: str, processes: int) -> list[str]:
     """Return the command of a row."""
     if name == "sqlite3":
         return [sys.executable, "plain.py", str(Path(limit.__file__).parent), str(processes)]
+    if name == "dask":
+        return [sys.executable, "through.py", str(processes)]
     wave = [sys.executable, "-m", "wave_async", "migrate", "--migrations", "migrations", "fleet"]
     return [*wave, "up", "files/*.db", "--quiet", "--jobs", str(processes), *name.split()[1:]]
 
 
-def measured(name: str, processes: int, folder: Path) -> tuple[float, float]:
-    """Return the seconds of one run, and the most megabytes that one of its processes had."""
+def measured(name: str, processes: int, folder: Path) -> tuple[float, float, float]:
+    """Return the seconds of a run, those it says that it worked, and the most megabytes of one."""
     since = time.perf_counter()
-    process = subprocess.Popen(command(name, processes), cwd=folder, env=environment())
+    process = subprocess.Popen(
+        command(name, processes), cwd=folder, env=environment(), stdout=subprocess.PIPE
+    )
+    said = process.stdout.read() if process.stdout else b""
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise Failed(f"{name} ended with {process.returncode}")
-    return time.perf_counter() - since, used.ru_maxrss / 1024
+    took = time.perf_counter() - since
+    return took, float(said or took), used.ru_maxrss / 1024
 
 
-def round_of(
-    rows: list[tuple[str, int]], count: int
-) -> dict[tuple[str, int], tuple[float, float, float]]:
+def round_of(rows: list[tuple[str, int]], count: int) -> dict[tuple[str, int], tuple[float, ...]]:
     """Measure every row once, on files of its own: empty ones, and again with nothing to do."""
-    found = {}
+    found: dict[tuple[str, int], tuple[float, ...]] = {}
     for row in rows:
         with TemporaryDirectory(prefix=PREFIX) as place:
             prepare(Path(place), count)
-            up, memory = measured(*row, Path(place))
-            again, _ = measured(*row, Path(place))
-            found[row] = up, again, memory
+            up, work, memory = measured(*row, Path(place))
+            again, *_ = measured(*row, Path(place))
+            found[row] = up, again, memory, work
     return found
 
 
@@ -94,20 +123,23 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("files", nargs="*", type=int, default=[100, 1000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dask", action="store_true")
     said = parser.parse_args()
-    rows = [(name, n) for n in PROCESSES for name in ("sqlite3", "wave")]
+    rows = [(name, n) for n in PROCESSES for name in (*ROWS, *["dask"] * said.dask)]
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     for count in said.files:
         rounds = [round_of(rows, count) for _ in range(said.rounds)]
         for row in rows:
-            up, nothing, memory = (statistics.median(r[row][i] for r in rounds) for i in range(3))
+            up, nothing, memory, work = (
+                statistics.median(r[row][i] for r in rounds) for i in range(4)
+            )
             base, again = (
                 statistics.median(r["sqlite3", row[1]][i] for r in rounds) for i in (0, 1)
             )
             print(
                 f"{count:6} files, {row[1]} process(es), {row[0]:8} "
-                f"up {up:7.2f} s ({base / up:4.0%})  nothing to do {nothing:6.2f} s "
-                f"({again / nothing:4.0%})  highest {memory:.0f} MB",
+                f"up {up:7.2f} s ({base / up:4.0%}), work {work:7.2f} s  "
+                f"nothing to do {nothing:6.2f} s ({again / nothing:4.0%})  highest {memory:.0f} MB",
                 flush=True,
             )
 
