@@ -242,6 +242,6 @@ async def many() -> None:
     assert_type(tally, Tally)
     assert_type(tally.groups, tuple[Group, ...])
     await plan_many(["a.db"], migrations, target=2)
-    await rehearse_many(["a.db"], migrations, fingerprint=True)
+    await rehearse_many(["a.db"], migrations)
     await status_many(["a.db"], migrations)
     await validate_many(["a.db"], migrations, strict=True)
