@@ -83,6 +83,10 @@ def test_what_can_end_a_node(sql: str) -> None:
         "REPLACE INTO t (id, at) VALUES (1, -1.5)",
         "UPDATE t SET id = 2, ok = 'yes' WHERE id = 1",
         "UPDATE t SET at = 1e3",
+        "UPDATE t SET ok = 1.5",
+        "INSERT INTO t VALUES (1, x'00', 1)",
+        "INSERT INTO t VALUES (1, NULL, '1.5')",
+        "INSERT INTO t VALUES (1, NULL, 99999999999999999999)",
     ],
 )
 def test_values_that_can_end_a_node(sql: str) -> None:
@@ -99,6 +103,7 @@ def test_values_that_can_end_a_node(sql: str) -> None:
     [
         "INSERT INTO t VALUES (1, 1, '2026-01-01')",
         "INSERT INTO t VALUES (1, TRUE, 0x10, 'one too many')",
+        "INSERT INTO t VALUES (1, '1', '2026')",
         "INSERT INTO t (id, ok) SELECT 1, 'unseen'",
         "INSERT INTO t DEFAULT VALUES",
         "UPDATE t SET ok = 'a' || 'b' WHERE id = 1.5",
@@ -111,6 +116,41 @@ def test_values_that_pass(sql: str) -> None:
     """Values of the right kind pass, and so does what only the database could tell."""
     for _, values in words.written(sql):
         words.refuse_values(COLUMNS, values)
+
+
+@pytest.mark.parametrize(
+    ("sql", "hides"),
+    [
+        ("INSERT INTO t VALUES (1, NULL, '2026-01-01'), (+2, x'00', FALSE)", False),
+        ("CREATE TABLE t (a)", False),
+        ("SELECT * FROM t", False),
+        ("INSERT INTO t VALUES (1, lower('YES'), 1)", True),
+        ("INSERT INTO t VALUES (1, 0, CURRENT_TIMESTAMP)", True),
+        ("INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET ok = 'yes'", True),
+        ("INSERT INTO t SELECT * FROM (VALUES (1))", True),
+        ("INSERT INTO t DEFAULT VALUES", True),
+        ("WITH a AS (SELECT 1) INSERT INTO t SELECT * FROM a", True),
+        ("WITH a AS (VALUES (1)) INSERT INTO t VALUES (2, lower('YES'), 1)", True),
+        ("INSERT OR IGNORE INTO t VALUES (1) ON CONFLICT DO NOTHING", False),
+        ("UPDATE t SET ok = other", True),
+        ("UPDATE t SET ok = lower('YES'), id = 2 WHERE id IN (VALUES (1))", True),
+        ("DELETE FROM t", True),
+        ("ALTER TABLE t ADD COLUMN is BOOLEAN AS (id)", True),
+    ],
+)
+def test_what_hides_values(sql: str, *, hides: bool) -> None:
+    """Only an INSERT of plain values shows all that it writes."""
+    assert hides is words.hides(sql)
+
+
+def test_more_unreadable_cells_than_before() -> None:
+    """A cell that was there already is nobody's fault, and one that moves is none more."""
+    ok, at = ("t", "ok", "BOOLEAN"), ("t", "at", "DATE")
+    words.refuse_written({ok: 1, at: 0}, {ok: 1, at: 0})
+    words.refuse_written({ok: 1}, {at: 1})
+
+    with pytest.raises(StatementRefused, match=r"a float or a blob in a DATE column \(t.at\)"):
+        words.refuse_written({ok: 1, at: 0}, {ok: 1, at: 2})
 
 
 @pytest.mark.parametrize(

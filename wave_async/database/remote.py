@@ -48,8 +48,9 @@ _CLEANUPS = (Rollback, Restore, Unguard, Report)
 class Link(Protocol):
     """One connection to a leader, made when it is needed and made anew after it was lost."""
 
-    in_transaction: bool
-    """Whether a transaction is open; after a loss it stays so until it is told to be over."""
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open; after a loss it stays so until it is told to be over."""
 
     async def send(
         self, sql: str, parameters: tuple[Any, ...] = (), *, rows: bool, patience: float
@@ -62,6 +63,9 @@ class Link(Protocol):
 
     def drop(self) -> None:
         """Give the connection up, and its transaction with it."""
+
+    async def close(self) -> None:
+        """Close the connection."""
 
 
 class RemoteRun(Generic[T]):
@@ -126,7 +130,7 @@ class RemoteRun(Generic[T]):
         if request.part is not None:
             self._enter(request.part)
             await self._judge(request.sql)
-            await self._in_time(request.sql)
+            await self._watched(request.sql)
         elif request.sql == "COMMIT":
             await self._uninterrupted(self._commit())
         else:
@@ -141,6 +145,21 @@ class RemoteRun(Generic[T]):
         for table, values in words.written(sql):
             columns = await self._patiently(words.COLUMNS, (table,), rows=True)
             words.refuse_values(columns, values)
+
+    async def _watched(self, sql: str) -> None:
+        """Run a statement; raises `StatementRefused` for what it wrote and did not show."""
+        hides = words.hides(sql)
+        before = await self._unreadable() if hides else {}
+        await self._in_time(sql)
+        words.refuse_written(before, await self._unreadable() if hides else {})
+
+    async def _unreadable(self) -> dict[tuple[Any, ...], int]:
+        """Count the cells that would end a node, by their columns."""
+        columns = await self._patiently(words.TYPED_COLUMNS, (), rows=True)
+        if not columns:
+            return {}
+        (counts,) = await self._patiently(words.unreadable(columns), (), rows=True)
+        return dict(zip(columns, counts, strict=True))
 
     async def _in_time(self, sql: str) -> None:
         try:
@@ -160,9 +179,12 @@ class RemoteRun(Generic[T]):
         return object()
 
     async def _call(self, request: Call) -> bool:
+        """Call a hook, which has no use for a connection; a migration's function needs one."""
         if request.part is not None:
             self._enter(request.part)
-        raise StatementRefused("a function", _NO_FUNCTIONS)
+            raise StatementRefused("a function", _NO_FUNCTIONS)
+        await request.function(None)
+        return self._link.in_transaction
 
     async def _foresee(self, request: Foresee) -> list[str]:
         return words.dropped(request.sql)

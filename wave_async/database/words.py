@@ -1,23 +1,30 @@
 """What a statement does, going by its own words, where no authorizer can be asked: on a cluster.
 
-Feeds the guard with what SQLite would ask it, and refuses what can end a node: what its protocol
-cannot send back is met by an assertion there, and the node is gone.
+Feeds the guard with what SQLite would ask it, and refuses what can end a node: a cell that its
+protocol cannot send back is met by an assertion there, and the node is gone. Such a cell does no
+harm until it is read through its column; a `typeof` of it can be read.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from wave_async.database import guard, history, log
 from wave_async.errors import StatementRefused
-from wave_async.model.script import Token, lowered, tokens
+from wave_async.model.script import Token, lowered, quoted_name, tokens
 
 COLUMNS = "SELECT name, type FROM pragma_table_info(?)"
+TYPED_COLUMNS = (
+    "SELECT t.name, c.name, upper(c.type) FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c "
+    "WHERE t.type = 'table' AND upper(c.type) IN ('BOOLEAN', 'DATETIME', 'DATE', 'TIMESTAMP')"
+)
 
 _ROWS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _CHANGES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE"})
+_HIDING = frozenset({"DEFAULT", "DELETE", "SELECT", "SET", "WITH"})
 _TRANSACTIONS = {"BEGIN": "BEGIN", "COMMIT": "COMMIT", "END": "COMMIT", "ROLLBACK": "ROLLBACK"}
 _SAVEPOINTS = frozenset({"SAVEPOINT", "RELEASE"})
 _FILES = {"ATTACH": sqlite3.SQLITE_ATTACH, "DETACH": sqlite3.SQLITE_DETACH}
@@ -25,11 +32,21 @@ _BOOKS = frozenset({history.TABLE, log.TABLE})
 # After these even a string is a name (https://sqlite.org/quirks.html#dblquote).
 _BEFORE_NAMES = frozenset({"EXISTS", "FROM", "INTO", "ON", "TABLE", "TO", "UPDATE"})
 _DEADLY_PRAGMAS = frozenset({"journal_mode", "page_size"})
-_TIMES = frozenset({"DATETIME", "DATE", "TIMESTAMP"})
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
+_WHOLE = re.compile(r"\s*[+-]?(?:\d{1,18}|0[xX][0-9a-fA-F]+)\s*")
 _ANSWERS = "a node of a cluster cannot answer it and may end"
+_NAMES = {"text": "text", "real": "a float", "blob": "a blob"}
+_NOT_A_TIME = (("real", "blob"), "text or a whole number")
+_UNREADABLE = {
+    "BOOLEAN": (("text", "real", "blob"), "0 or 1"),
+    "DATETIME": _NOT_A_TIME,
+    "DATE": _NOT_A_TIME,
+    "TIMESTAMP": _NOT_A_TIME,
+}
+"""By a column's declared type, which of SQLite's types it cannot be read as, and what to write."""
 
 Value = tuple[str | int, str]
-"""A column by its name or its place, and what is written into it: `text` or `float`."""
+"""A column by its name or its place, and SQLite's type of what is written; empty: nobody knows."""
 
 
 def refuse(sql: str) -> bool:
@@ -78,14 +95,14 @@ def _refuse_defaults(found: Sequence[Token]) -> None:
         word = _word(found, at)
         if found[at][1] in {",", "("}:
             kind = ""
-        elif word == "BOOLEAN" or word in _TIMES:
+        elif word in _UNREADABLE:
             kind = word
         elif word == "DEFAULT" and kind:
             _refuse_value(kind, _literal(found[at + 1 : at + 2]), "its default")
 
 
 def written(sql: str) -> Iterator[tuple[str, list[Value]]]:
-    """Yield the table that a statement writes into, and the plain values that it writes."""
+    """Yield the table that a statement writes into, and the values that its words show."""
     found = tokens(sql)
     words = [_word(found, at) for at in range(len(found))]
     if words[:1] == ["UPDATE"] and "SET" in words:
@@ -96,6 +113,16 @@ def written(sql: str) -> Iterator[tuple[str, list[Value]]]:
         into += 2 if found[into + 1][1] == "." else 0
         columns = [_name(token) for token in found[into + 1 : at] if token[1] not in "(),"]
         yield _name(found[into]), list(_rows(found[at + 1 :], columns))
+
+
+def hides(sql: str) -> bool:
+    """Whether a statement may write what its words do not show."""
+    found = tokens(sql)
+    if _verb(found) not in _CHANGES | {"ALTER"}:
+        return False
+    words = {_word(found, at) for at in range(len(found))}
+    values = [value for _, values in written(sql) for _, value in values]
+    return "" in values or "VALUES" not in words or not words.isdisjoint(_HIDING)
 
 
 def _set(found: Sequence[Token]) -> Iterator[Value]:
@@ -112,8 +139,8 @@ def _rows(found: Sequence[Token], columns: Sequence[str]) -> Iterator[Value]:
         text = token[1]
         depth += (text == "(") - (text == ")")
         if (text == "," and depth == 1) or (text == ")" and depth == 0):
-            if kind := _literal(value):
-                yield (columns[place] if place < len(columns) else place), kind
+            if value:
+                yield (columns[place] if place < len(columns) else place), _literal(value)
             place, value = place + 1, []
         elif text == "(" and depth == 1:
             place, value = 0, []
@@ -133,11 +160,32 @@ def refuse_values(columns: Iterable[tuple[Any, ...]], values: Iterable[Value]) -
 
 
 def _refuse_value(kind: str, value: str, where: str) -> None:
-    if kind == "BOOLEAN" and value == "text":
-        raise StatementRefused(f"text in a BOOLEAN column ({where})", f"{_ANSWERS}; write 0 or 1")
-    if kind in _TIMES and value == "float":
-        why = f"{_ANSWERS}; write text or a whole number"
-        raise StatementRefused(f"a float in a {kind} column ({where})", why)
+    unreadable, instead = _UNREADABLE.get(kind, ((), ""))
+    if value in unreadable:
+        what = f"{_NAMES[value]} in a {kind} column ({where})"
+        raise StatementRefused(what, f"{_ANSWERS}; write {instead}")
+
+
+def unreadable(columns: Iterable[tuple[Any, ...]]) -> str:
+    """Return a question after how many cells of each of the `TYPED_COLUMNS` would end a node."""
+    return "SELECT " + ", ".join(
+        f"(SELECT count(*) FROM {quoted_name(table)} "
+        f"WHERE typeof({quoted_name(column)}) IN {_UNREADABLE[kind][0]})"
+        for table, column, kind in columns
+    )
+
+
+def refuse_written(
+    before: Mapping[tuple[Any, ...], int], after: Mapping[tuple[Any, ...], int]
+) -> None:
+    """Raise `StatementRefused` where there are more unreadable cells than before, by column."""
+    if sum(after.values()) <= sum(before.values()):
+        return
+    table, column, kind = next(c for c, count in after.items() if count > before.get(c, 0))
+    values, instead = _UNREADABLE[kind]
+    *names, last = (_NAMES[value] for value in values)
+    what = f"{', '.join(names)} or {last} in a {kind} column ({table}.{column})"
+    raise StatementRefused(what, f"{_ANSWERS}; write {instead}")
 
 
 def dropped(sql: str) -> list[str]:
@@ -190,16 +238,17 @@ def _pragma(found: Sequence[Token]) -> tuple[str, str | None]:
 
 
 def _literal(value: Sequence[Token]) -> str:
-    """Return what a plain value is: text, float, or nothing of the kind."""
+    """Return the type of a plain value in a column that takes numbers; nothing of any other."""
     if value and value[0][1] in {"+", "-"}:
         value = value[1:]
     if len(value) != 1:
         return ""
     kind, text, _ = value[0]
-    if kind == "literal" and text[0] == "'":
-        return "text"
-    whole = text.isdigit() or text[:2].lower() == "0x"
-    return "float" if kind == "number" and not whole else ""
+    if kind == "number" or (text[0] == "'" and _NUMBER.fullmatch(text[1:-1])):
+        return "integer" if _WHOLE.fullmatch(text.strip("'")) else "real"
+    if kind == "literal" and text[0] in "'xX":
+        return "text" if text[0] == "'" else "blob"
+    return "integer" if text.upper() in {"NULL", "TRUE", "FALSE"} else ""
 
 
 def _word(found: Sequence[Token], at: int) -> str:
