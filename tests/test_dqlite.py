@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dqlite_cluster import Cluster, missing
 
-from wave_async import Event, Migration, MigrationManager, StepFinished
+from wave_async import Event, Migration, MigrationManager, SnapshotPolicy, StepFinished
 from wave_async.database.pool import open_cluster, open_pool
 from wave_async.errors import (
     CascadeRefused,
@@ -23,6 +25,7 @@ from wave_async.errors import (
     ConnectionLost,
     DatabaseLocked,
     DatabaseUnusable,
+    DumpTooLarge,
     InvalidPath,
     MigrationFailed,
     StatementRefused,
@@ -36,6 +39,7 @@ import dqlite_worker
 from dqliteclient import DqliteConnectionError
 from dqliteclient.exceptions import DqliteError
 
+from wave_async.database import dqlite
 from wave_async.database.dqlite import DqlitePool
 
 USERS = Migration(
@@ -86,6 +90,12 @@ async def versions(pool: DqlitePool) -> list[int]:
     return [row.version for row in await MigrationManager(pool, BOTH).applied()]
 
 
+def wave(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a database of the cluster."""
+    command = [sys.executable, "-m", "wave_async", "migrate", "--database", cluster.url("cli")]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+
 async def test_up_and_down(pool: DqlitePool) -> None:
     """The programs migrate a cluster up and down, and what they make is what they say."""
     manager = MigrationManager(pool, BOTH)
@@ -107,6 +117,9 @@ async def test_up_and_down(pool: DqlitePool) -> None:
     [
         ("INSERT INTO users VALUES (2, 'yes', NULL)", StatementRefused),
         ("UPDATE users SET at = 1.5", StatementRefused),
+        ("INSERT INTO users SELECT 2, 'y' || 'es', NULL", StatementRefused),
+        ("UPDATE users SET at = julianday('now')", StatementRefused),
+        ("ALTER TABLE users ADD COLUMN is_new BOOLEAN AS (at || 'yes')", StatementRefused),
         ("INSERT INTO users (id) VALUES (2) RETURNING id", StatementRefused),
         ("PRAGMA journal_mode", StatementRefused),
         ("COMMIT", StatementRefused),
@@ -137,6 +150,17 @@ async def test_a_function_is_refused(pool: DqlitePool) -> None:
     """A function has no connection to run on there."""
     with pytest.raises(MigrationFailed, match="a function is not allowed"):
         await MigrationManager(pool, [Migration(1, "Function", wave)]).migrate_up()
+
+
+async def test_a_hook_is_called(pool: DqlitePool) -> None:
+    """A hook before a run needs no connection, and its mark is in the log."""
+    await MigrationManager(pool, [USERS]).migrate_up()
+    manager = MigrationManager(pool, BOTH, before=lambda run: f"before {run.steps[0].version}")
+    await manager.migrate_up()
+
+    assert [("up", 1, "done"), ("mark", 2, "before 2"), ("up", 2, "done")] == [
+        (entry.action, entry.version, entry.outcome) for entry in await manager.log()
+    ]
 
 
 async def test_keys_stay_off_on_a_new_connection(pool: DqlitePool) -> None:
@@ -187,14 +211,15 @@ async def test_unlock_frees_the_lock_of_a_hung_client(cluster: Cluster, pool: Dq
 
 async def test_a_cancelled_run_leaves_nothing(pool: DqlitePool) -> None:
     """A statement that is given up is rolled back, and the lock is free again."""
-    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000000) "
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 900000) "
     slow = Migration(
         1, "Slow", f"CREATE TABLE slow (i); {endless} INSERT INTO slow SELECT i FROM n;"
     )
     with pytest.raises(MigrationFailed) as caught:
-        await MigrationManager(pool, [slow], statement_timeout=0.2).migrate_up()
+        await MigrationManager(pool, [slow], statement_timeout=0.1).migrate_up()
     task = asyncio.ensure_future(MigrationManager(pool, [slow]).migrate_up())
-    await asyncio.wait([task], timeout=0.5)
+    while pool.running_part is None or pool.running_part.number == 1:
+        await asyncio.wait([task], timeout=0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -203,12 +228,15 @@ async def test_a_cancelled_run_leaves_nothing(pool: DqlitePool) -> None:
     assert 2 == len((await MigrationManager(pool, BOTH).migrate_up()).steps)
 
 
-@pytest.mark.parametrize("applied", [True, False])
-async def test_a_commit_that_is_not_answered(
-    pool: DqlitePool, monkeypatch: pytest.MonkeyPatch, *, applied: bool
+def lose(
+    pool: DqlitePool,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    *,
+    applied: bool = True,
+    for_good: bool = False,
 ) -> None:
-    """A COMMIT whose answer is lost is looked up: applied or not, it is there once."""
-    told: list[Event] = []
+    """Lose the connection, or the cluster `for_good`, in the first such statement."""
     connect, losses = pool.cluster.connect, iter([True])
 
     async def losing(*arguments: Any, **options: Any) -> Any:
@@ -216,39 +244,14 @@ async def test_a_commit_that_is_not_answered(
         execute = connection.execute
 
         async def lost(sql: str, parameters: Any = None) -> Any:
-            if sql != "COMMIT" or not next(losses, False):
+            if not sql.startswith(statement) or not next(losses, False):
                 return await execute(sql, parameters)
             if applied:
                 await execute(sql, parameters)
+            if for_good:
+                monkeypatch.setattr(pool.cluster, "connect", unreachable)
             connection.terminate()
             raise DqliteConnectionError("the answer is lost")
-
-        connection.execute = lost
-        return connection
-
-    monkeypatch.setattr(pool.cluster, "connect", losing)
-    done = await MigrationManager(pool, BOTH, on_event=told.append).migrate_up()
-    await asyncio.sleep(0)
-
-    assert [1, 2] == [step.version for step in done.steps] == await versions(pool)
-    confirmed = [e.confirmed for e in told if isinstance(e, StepFinished)]
-    assert [applied, False] == confirmed
-
-
-async def test_a_doubt_that_stays(pool: DqlitePool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the cluster stays away after a COMMIT, the error says that it may have applied."""
-    connect = pool.cluster.connect
-
-    async def losing(*arguments: Any, **options: Any) -> Any:
-        connection = await connect(*arguments, **options)
-        execute = connection.execute
-
-        async def lost(sql: str, parameters: Any = None) -> Any:
-            if sql == "COMMIT":
-                monkeypatch.setattr(pool.cluster, "connect", unreachable)
-                connection.terminate()
-                raise DqliteConnectionError("the answer is lost")
-            return await execute(sql, parameters)
 
         connection.execute = lost
         return connection
@@ -257,6 +260,40 @@ async def test_a_doubt_that_stays(pool: DqlitePool, monkeypatch: pytest.MonkeyPa
         raise DqliteConnectionError("nobody is there")
 
     monkeypatch.setattr(pool.cluster, "connect", losing)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+async def test_a_commit_that_is_not_answered(
+    pool: DqlitePool, monkeypatch: pytest.MonkeyPatch, *, applied: bool
+) -> None:
+    """A COMMIT whose answer is lost is looked up: applied or not, it is there once."""
+    told: list[Event] = []
+    lose(pool, monkeypatch, "COMMIT", applied=applied)
+    done = await MigrationManager(pool, BOTH, on_event=told.append).migrate_up()
+    await asyncio.sleep(0)
+
+    assert [1, 2] == [step.version for step in done.steps] == await versions(pool)
+    confirmed = [e.confirmed for e in told if isinstance(e, StepFinished)]
+    assert [applied, False] == confirmed
+
+
+async def test_vacuum_is_not_answered(pool: DqlitePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of a transaction nothing is sent again: the run ends, and the next one goes on."""
+    vacuum = Migration(3, "Vacuum", "VACUUM;", transaction=False)
+    manager = MigrationManager(pool, [*BOTH, vacuum])
+    lose(pool, monkeypatch, "VACUUM")
+    with pytest.raises(ConnectionLost, match="was lost: the answer is lost"):
+        await manager.migrate_up()
+    before = await versions(pool)
+    again = await manager.migrate_up()
+
+    assert [1, 2] == before
+    assert [3] == [step.version for step in again.steps]
+
+
+async def test_a_doubt_that_stays(pool: DqlitePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cluster stays away after a COMMIT, the error says that it may have applied."""
+    lose(pool, monkeypatch, "COMMIT", for_good=True)
     with pytest.raises(ConnectionLost, match="the last COMMIT may have applied"):
         await MigrationManager(pool, BOTH, lock_timeout=0.3).migrate_up()
 
@@ -271,20 +308,92 @@ async def test_a_rehearsal_runs_on_a_copy(pool: DqlitePool, tmp_path: Path) -> N
     assert [] == list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("schema_only", [False, True])
+@pytest.mark.parametrize(
+    ("work", "why"),
+    [
+        ("INSERT INTO users SELECT 2, 'y' || 'es', NULL;", "in a BOOLEAN column"),
+        ("INSERT INTO users (id) VALUES (2) RETURNING id;", "RETURNING is not allowed"),
+        (wave, "a function is not allowed"),
+    ],
+)
+async def test_a_rehearsal_refuses_what_a_cluster_would(
+    pool: DqlitePool, work: Any, why: str, *, schema_only: bool
+) -> None:
+    """A copy is a file here, but what could not be done on the cluster fails on it too."""
+    manager = MigrationManager(pool, [*BOTH, Migration(3, "Bad", work)])
+    await manager.migrate_up(2)
+    found = await manager.rehearse_up(schema_only=schema_only)
+
+    assert why in found.failure
+
+
+async def test_a_rehearsal_is_cancelled(pool: DqlitePool) -> None:
+    """A statement that takes too long on the copy is interrupted there."""
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n;"
+    slow = Migration(1, "Slow", endless)
+    found = await MigrationManager(pool, [slow], statement_timeout=0.1).rehearse_up()
+
+    assert "ended after 0.1 s" in found.failure
+
+
+async def test_a_database_that_is_too_large_to_copy(
+    pool: DqlitePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rehearsed on without its rows, unless they are asked for, which is refused."""
+    monkeypatch.setattr(dqlite, "LARGEST_DUMP", 4096)
+    manager = MigrationManager(pool, BOTH)
+    await manager.migrate_up()
+    found = await manager.rehearse_down(0)
+    with pytest.raises(DumpTooLarge, match=r"hands out at most 4\.1 kB"):
+        await manager.rehearse_down(0, schema_only=False)
+
+    assert found.ok
+    assert "hands out at most 4.1 kB" in found.schema_only
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("looked_at", [True, False])
+async def test_a_database_of_70_megabytes(
+    pool: DqlitePool, monkeypatch: pytest.MonkeyPatch, *, looked_at: bool
+) -> None:
+    """What the client does not take is refused, before it is asked for and afterwards alike."""
+    if not looked_at:
+        monkeypatch.setattr(dqlite, "LARGEST_DUMP", inf)
+    async with connected(pool) as connection:
+        await connection.execute("CREATE TABLE large (x)")
+        for _ in range(14):
+            await connection.execute("INSERT INTO large VALUES (zeroblob(5000000))")
+    found = await MigrationManager(pool, BOTH).rehearse_up()
+
+    assert "has 70." in found.schema_only
+    assert found.ok
+
+
 async def test_there_are_no_snapshots(pool: DqlitePool) -> None:
-    """What needs a file is refused."""
-    with pytest.raises(DatabaseUnusable, match="on a cluster has no snapshots"):
-        await MigrationManager(pool, BOTH).snapshots()
+    """What needs a file is refused; a rollback goes without, unless it was told where to."""
+    manager = MigrationManager(pool, BOTH, snapshots=SnapshotPolicy())
+    await manager.migrate_up()
+    there = MigrationManager(pool, BOTH, snapshots=SnapshotPolicy(directory="snapshots"))
+    for act in (manager.snapshots, partial(there.migrate_down, 0)):
+        with pytest.raises(DatabaseUnusable, match="on a cluster has no snapshots"):
+            await act()
+
+    assert 2 == len((await manager.migrate_down(0)).steps)
 
 
 async def test_nobody_answers() -> None:
     """Where no node runs, that is said when the patience is over."""
     async with DqlitePool("dqlite://127.0.0.1:1/app") as pool:
-        with pytest.raises(ClusterUnreachable):
-            await MigrationManager(pool, BOTH, lock_timeout=0.2).migrate_up()
+        manager = MigrationManager(pool, BOTH, lock_timeout=0.2)
+        for act in (manager.migrate_up, manager.rehearse_up, pool.unlock):
+            with pytest.raises(ClusterUnreachable):
+                await act()
 
 
-@pytest.mark.parametrize("url", ["dqlite://", "dqlite://a:1", "dqlite://a/app", "dqlite:///app"])
+@pytest.mark.parametrize(
+    "url", ["dqlite://", "dqlite://a:1", "dqlite://a/app", "dqlite:///app", "DQLite:/a:1/app"]
+)
 def test_urls(url: str) -> None:
     """What does not name nodes and a database is refused."""
     with pytest.raises(InvalidPath):
@@ -297,12 +406,6 @@ def test_other_names(tmp_path: Path) -> None:
         open_cluster(str(tmp_path / "a.db"))
     with pytest.raises(ConfigError):
         open_pool("dqlite://a:1/app", print)
-
-
-def wave(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on a database of the cluster."""
-    command = [sys.executable, "-m", "wave_async", "migrate", "--database", cluster.url("cli")]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_the_command_line(cluster: Cluster) -> None:

@@ -24,6 +24,7 @@ from wave_async.errors import (
     ConnectionLost,
     DatabaseLocked,
     DatabaseUnusable,
+    DumpTooLarge,
     DuplicateVersion,
     FleetFailed,
     ForeignBookkeeping,
@@ -321,6 +322,17 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         ClusterUnreachable("dqlite://a:1/app", 60.0, "a:1: refused"),
         "no leader of dqlite://a:1/app has answered for 60 s: a:1: refused",
+    ),
+    (
+        ClusterUnreachable("dqlite://a:1/app", 0.0, "a:1: refused"),
+        "no leader of dqlite://a:1/app answers: a:1: refused",
+    ),
+    (
+        DumpTooLarge("dqlite://a:1/app", 75_128_832, 67_108_864),
+        (
+            "dqlite://a:1/app has 75.1 MB, and a cluster hands out at most 67.1 MB, its log "
+            "included; rehearse without rows"
+        ),
     ),
     (
         ConnectionLost("dqlite://a:1/app", "closed", in_doubt=True),

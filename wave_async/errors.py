@@ -41,7 +41,7 @@ WaveError
 ├── BatchLost                 an engine over machines gave up a batch of files
 ├── NotPortable               something cannot be sent to a process of another machine
 ├── MigrationFailed           a statement failed; its migration was rolled back
-├── StatementRefused          the guard refused a statement before it ran
+├── StatementRefused          the guard refused a statement, or what it wrote
 ├── CascadeRefused            dropping a table would take other tables' rows along
 ├── RebuildRefused            a table cannot be given its new definition
 ├── KeysViolated              a migration left foreign keys without their rows
@@ -53,6 +53,7 @@ WaveError
 │   ├── SnapshotFailed        a snapshot cannot be taken
 │   ├── SnapshotUnusable      a snapshot cannot be restored
 │   ├── ClusterUnreachable    no leader of a cluster answers
+│   ├── DumpTooLarge          a cluster hands out no copy of so large a database
 │   ├── ConnectionLost        the connection to a cluster's leader ended
 │   └── DatabaseUnusable      missing rights, not a database, damaged, full, ...
 │       └── NeedsRecovery     a crashed writer left a journal that only a writer can roll back
@@ -616,7 +617,7 @@ class MigrationFailed(WaveError):
 
 
 class StatementRefused(WaveError):
-    """Raised when the guard refuses a statement of a migration before it runs."""
+    """Raised when the guard refuses a statement of a migration, or what it wrote."""
 
     what: str
     why: str
@@ -748,9 +749,21 @@ class ClusterUnreachable(DatabaseError):
     problem: str
 
     def sentence(self) -> str:
+        answers = f"has answered for {self.waited:g} s" if self.waited else "answers"
+        return f"no leader of {printable(self.path)} {answers}: {printable(self.problem)}"
+
+
+class DumpTooLarge(DatabaseError):
+    """Raised where a cluster's database is to be copied and is larger than a message may be."""
+
+    path: str
+    size: int
+    largest: int
+
+    def sentence(self) -> str:
         return (
-            f"no leader of {printable(self.path)} has answered for {self.waited:g} s: "
-            f"{printable(self.problem)}"
+            f"{printable(self.path)} has {byte_size(self.size)}, and a cluster hands out at most "
+            f"{byte_size(self.largest)}, its log included; rehearse without rows"
         )
 
 

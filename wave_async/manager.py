@@ -454,7 +454,9 @@ class MigrationManager:
     ) -> AsyncIterator[tuple[MigrationManager, Stopwatch, str]]:
         """Open a manager like this one on a private copy of the database."""
         rehearsal = safety.rehearsal
-        place = rehearsal.stage(self.pool, schema_only=schema_only, directory=directory)
+        place = rehearsal.stage(
+            self.pool, schema_only=schema_only, directory=directory, patience=self._lock_timeout
+        )
         async with place as (pool, why):
             watch = rehearsal.Stopwatch()
             yield self._like_this(pool, watch.hear), watch, why
@@ -551,7 +553,8 @@ class MigrationManager:
             safety.before.Before(self._before, self.pool.path, walk)
         policy = self._snapshots
         guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
-        if not guarded or self.pool.file is None:
+        asked = policy and (policy.always or policy.directory is not None)
+        if not guarded or self.pool.path == MEMORY or (self.pool.file is None and not asked):
             return walk.program
         return safety.precaution.Precaution(self._shelf(), walk, self._harmful).program
 

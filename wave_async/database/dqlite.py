@@ -9,32 +9,25 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from dqliteclient import ClusterClient, DqliteConnection, OperationalError
-from dqliteclient.exceptions import DqliteError
+from dqliteclient.exceptions import DqliteError, ProtocolError
 
 from wave_async.database import words
-from wave_async.database.closing import Closing
-from wave_async.database.connection import LOCK_TIMEOUT, explained
+from wave_async.database.connection import LOCK_TIMEOUT
 from wave_async.database.driver import is_busy
-from wave_async.database.question import Setup
-from wave_async.database.remote import RemoteRun, T
-from wave_async.database.requests import Program
-from wave_async.database.session import Part
-from wave_async.database.waiting import part_reporter, reporter, to_its_end
-from wave_async.errors import ClusterUnreachable, ConnectionLost, InvalidPath, NoSpace
-from wave_async.model.events import Event
+from wave_async.database.linked import LinkedPool
+from wave_async.database.requests import Program, Query
+from wave_async.errors import ClusterUnreachable, ConnectionLost, DumpTooLarge, InvalidPath
 
 LARGEST_DUMP = 64 * 2**20
 """A dump is one message, which the client does not take if it is larger, in bytes."""
 
-_URL = re.compile(r"dqlite://(?P<nodes>[^/,\s]+(?:,[^/,\s]+)*)/(?P<name>[^/\s]+)")
+_URL = re.compile(r"(?i:dqlite)://(?P<nodes>[^/,\s]+(?:,[^/,\s]+)*)/(?P<name>[^/\s]+)")
 _ATTEMPT = 2.0
 _LONGEST_STATEMENT = 3600.0
 _PAUSE = 0.1
@@ -49,7 +42,7 @@ _NAMES = {
 }
 
 
-class DqlitePool(Closing):
+class DqlitePool(LinkedPool):
     """One connection to the leader of a cluster, opened when it is needed, behind one asyncio lock.
 
     `url` is `dqlite://host:port,host:port/name`: nodes of the cluster, any of which tells who leads
@@ -62,7 +55,6 @@ class DqlitePool(Closing):
         match = _URL.fullmatch(url)
         if match is None:
             raise InvalidPath(url, "a cluster is named dqlite://host:port,host:port/name")
-        self.path = url
         self.database = match["name"]
         try:
             self.cluster = ClusterClient.from_addresses(
@@ -74,91 +66,22 @@ class DqlitePool(Closing):
             )
         except ValueError as error:
             raise InvalidPath(url, str(error)) from error
-        self._link = _Link(self)
-        self._running: RemoteRun[Any] | None = None
-        self._lock = asyncio.Lock()
-        self.generation = 0
-        """How many connections were opened: what one says of changes means nothing for another."""
+        super().__init__(url, _Link(self))
 
-    @property
-    def file(self) -> str | None:
-        """None: there is no file to look at."""
-        return None
-
-    @property
-    def setup(self) -> Setup | None:
-        """None: nothing of Python can be put on a node's connection."""
-        return None
-
-    @property
-    def running_part(self) -> Part | None:
-        """The statement of a migration that runs now."""
-        return None if self._running is None else self._running.part
-
-    async def close(self) -> None:
-        """Close the connection, if it is open; the pool opens a new one when it is used again."""
-        async with self._lock:
-            await to_its_end(self._link.close())
-
-    async def run(
-        self,
-        program: Callable[[], Program[T]],
-        *,
-        judge: Callable[[], Program[object]] | None = None,  # noqa: ARG002 - nothing is created
-        on_event: Callable[[Event], None] | None = None,
-        events: Any = Event,
-        statements: bool = False,
-        patience: float = LOCK_TIMEOUT,
-        statement_timeout: float = inf,
-    ) -> T | None:
-        """Run a program of the engine, from its first request to its last.
-
-        A busy database, or a cluster without a leader, is waited for `patience` seconds. Everything
-        else is as in `SingleConnectionPool.run`; the program itself runs on the event loop.
-        """
-        report = reporter(on_event, events)
-        on_part = part_reporter(report) if statements else None
-        run = RemoteRun[T](self._link, report, patience, statement_timeout, on_part)
-        async with self._lock:
-            return await self._driven(run, program, patience)
-
-    async def ask(self, program: Callable[[], Program[T]], *, patience: float = LOCK_TIMEOUT) -> T:
-        """Answer a question; the program is run again where the connection is lost meanwhile."""
-        start = monotonic()
-        async with self._lock:
-            while True:
-                run = RemoteRun[T](self._link, reporter(None), patience)
-                try:
-                    return await self._driven(run, program, patience)
-                except ConnectionLost:
-                    if monotonic() - start >= patience:
-                        raise
-
-    async def _driven(
-        self, run: RemoteRun[T], program: Callable[[], Program[T]], patience: float
-    ) -> T:
-        self._running = run
-        try:
-            return await run.drive(program())
-        except sqlite3.Error as error:
-            raise explained(error, self.path, patience) from error
-        finally:
-            self._running = None
-
-    async def dump(self, target: Path) -> None:
+    async def dump(self, target: Path, *, patience: float = LOCK_TIMEOUT) -> None:
         """Write what the leader has of the database to a file, and its WAL beside it.
 
-        Raises `NoSpace` where it is larger than a message may be, and `ClusterUnreachable`.
+        Raises `DumpTooLarge` where it is larger than a message may be, and `ClusterUnreachable`.
         """
-        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-        async with self._lock:
-            ((size,),) = await self._link.send(pages, rows=True, patience=LOCK_TIMEOUT)
-            if size > LARGEST_DUMP:
-                raise NoSpace(str(target.parent), size, LARGEST_DUMP)
-            try:
-                files = await self.cluster.dump(self.database)
-            except (DqliteError, OSError) as error:
-                raise ClusterUnreachable(self.path, 0.0, str(error)) from error
+        size = await self.ask(_size, patience=patience)
+        if size > LARGEST_DUMP:
+            raise DumpTooLarge(self.path, size, LARGEST_DUMP)
+        try:
+            files = await self.cluster.dump(self.database)
+        except ProtocolError as error:  # its WAL made it larger
+            raise DumpTooLarge(self.path, size, LARGEST_DUMP) from error
+        except (DqliteError, OSError) as error:
+            raise ClusterUnreachable(self.path, 0.0, str(error)) from error
         for name, content in files.items():
             place = target.with_name(target.name + name.removeprefix(self.database))
             await asyncio.to_thread(place.write_bytes, content)
@@ -178,6 +101,13 @@ class DqlitePool(Closing):
         except (DqliteError, OSError, TimeoutError) as error:
             raise ClusterUnreachable(self.path, 0.0, str(error)) from error
         return leader.address, voters[0].address
+
+
+def _size() -> Program[int]:
+    ((size,),) = yield Query(
+        "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    )
+    return int(size)
 
 
 class _Link:

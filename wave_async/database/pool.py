@@ -19,7 +19,7 @@ from wave_async.model.events import Event
 if TYPE_CHECKING:
     from wave_async.database.dqlite import DqlitePool
 
-CLUSTER = "dqlite://"
+_CLUSTER = "dqlite:"
 
 
 class Pool(Closing, Protocol):
@@ -64,8 +64,22 @@ class Pool(Closing, Protocol):
 class Remote(Protocol):
     """A pool of a database that lies elsewhere, and that can be copied here."""
 
-    async def dump(self, target: Path) -> None:
-        """Write the database to a file, with its WAL beside it; raises `NoSpace`."""
+    async def dump(self, target: Path, *, patience: float = LOCK_TIMEOUT) -> None:
+        """Write the database to a file, with its WAL beside it; raises `DumpTooLarge`."""
+
+
+def is_cluster(database: str) -> bool:
+    """Whether a database is named by the URL of a cluster, be it wrong."""
+    return database.lower().startswith(_CLUSTER)
+
+
+def open_copy(pool: Pool, copy: str | Path) -> Pool:
+    """Return the pool of a copy of a pool's database, which refuses what that one refuses."""
+    if not isinstance(pool, Remote):
+        return SingleConnectionPool(copy, setup=pool.setup)
+    from wave_async.database.linked import FileLink, LinkedPool  # noqa: PLC0415 - a file needs none
+
+    return LinkedPool(os.fspath(copy), FileLink(copy))
 
 
 def open_pool(database: str | os.PathLike[str], setup: Setup | None = None) -> Pool:
@@ -75,7 +89,7 @@ def open_pool(database: str | os.PathLike[str], setup: Setup | None = None) -> P
     `MissingExtra` where its client is not installed.
     """
     name = os.fspath(database)
-    if not name.startswith(CLUSTER):
+    if not is_cluster(name):
         return SingleConnectionPool(database, setup=setup)
     if setup is not None:
         raise ConfigError("setup", name, "none; the connections of a cluster are a node's own")
@@ -84,7 +98,7 @@ def open_pool(database: str | os.PathLike[str], setup: Setup | None = None) -> P
 
 def open_cluster(url: str) -> DqlitePool:
     """Return the pool of the URL of a cluster; raises `InvalidPath` and `MissingExtra`."""
-    if not url.startswith(CLUSTER):
+    if not is_cluster(url):
         raise InvalidPath(url, "it is no cluster (dqlite://host:port,host:port/name)")
     try:
         from wave_async.database.dqlite import DqlitePool  # noqa: PLC0415 - it is an extra

@@ -16,7 +16,7 @@ from importlib.resources import files
 from itertools import groupby
 
 from wave_async.database.log import DONE
-from wave_async.database.pool import CLUSTER
+from wave_async.database.pool import is_cluster
 from wave_async.errors import (
     ChecksumMismatch,
     HistoryError,
@@ -159,7 +159,7 @@ async def gather(runner: MigrationRunner) -> Report:
     changes = await asyncio.to_thread(_changes, schemas)
     return Report(
         database=runner.database,
-        exists=runner.database.startswith(CLUSTER)
+        exists=is_cluster(runner.database)
         or await asyncio.to_thread(os.path.exists, runner.database),
         made_at=time.time(),
         status=status,

@@ -16,13 +16,20 @@ from time import monotonic
 from typing import NamedTuple
 
 from wave_async.database import files, history, keys
-from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.connection import LOCK_TIMEOUT
 from wave_async.database.history import History
-from wave_async.database.pool import Pool, Remote
+from wave_async.database.pool import Pool, Remote, open_copy
 from wave_async.database.requests import Execute, Program, Query, attempt
 from wave_async.database.schema import read_schema
 from wave_async.database.walk import consistently
-from wave_async.errors import KeysViolated, MigrationFailed, NoSpace, PlanError, byte_size
+from wave_async.errors import (
+    DumpTooLarge,
+    KeysViolated,
+    MigrationFailed,
+    NoSpace,
+    PlanError,
+    byte_size,
+)
 from wave_async.model.difference import Difference, differences
 from wave_async.model.events import Event, StepFinished, StepStarted
 from wave_async.model.migration import Step
@@ -66,7 +73,11 @@ class Stopwatch:
 
 @asynccontextmanager
 async def stage(
-    pool: Pool, *, schema_only: bool | None, directory: str | PathLike[str] | None
+    pool: Pool,
+    *,
+    schema_only: bool | None,
+    directory: str | PathLike[str] | None,
+    patience: float = LOCK_TIMEOUT,
 ) -> AsyncIterator[tuple[Pool, str]]:
     """Open a private copy of a database; yields it and why it has no rows, if it has none.
 
@@ -80,26 +91,26 @@ async def stage(
         with private_directory(parent, f".{name}.rehearsal-") as place:
             copy = place / name
             try:
-                await _copied(pool, copy)
-            except NoSpace as error:
+                await _copied(pool, copy, patience)
+            except (DumpTooLarge, NoSpace) as error:
                 if schema_only is False:
                     raise
                 why = error.sentence()
             else:
-                async with SingleConnectionPool(copy, setup=pool.setup) as copied:
+                async with open_copy(pool, copy) as copied:
                     yield copied, ""
                 return
-    async with SingleConnectionPool(files.MEMORY, setup=pool.setup) as empty:
-        schema, applied = await pool.ask(partial(consistently, _outline))
+    async with open_copy(pool, files.MEMORY) as empty:
+        schema, applied = await pool.ask(partial(consistently, _outline), patience=patience)
         await empty.run(partial(_rebuilt, schema, applied))
         yield empty, why
 
 
-async def _copied(pool: Pool, target: Path) -> None:
+async def _copied(pool: Pool, target: Path, patience: float) -> None:
     if isinstance(pool, Remote):
-        await pool.dump(target)
+        await pool.dump(target, patience=patience)
     else:
-        await pool.ask(partial(copying, target, pool.setup))
+        await pool.ask(partial(copying, target, pool.setup), patience=patience)
 
 
 def _why_without_rows(pool: Pool, *, schema_only: bool | None) -> str:
