@@ -163,6 +163,22 @@ async def test_a_hook_is_called(pool: DqlitePool) -> None:
     ]
 
 
+async def test_a_migration_that_writes_much(pool: DqlitePool) -> None:
+    """What a transaction has written it can write again, however much came in between."""
+    much = Migration(
+        1,
+        "Much",
+        "CREATE TABLE much (id INTEGER PRIMARY KEY, x BLOB, is_old BOOLEAN);"
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000)"
+        "INSERT INTO much SELECT i, zeroblob(1000), 1 FROM n;"
+        "UPDATE much SET is_old = 0;",
+    )
+    await MigrationManager(pool, [much]).migrate_up()
+
+    async with connected(pool) as connection:
+        assert 5000 == await connection.fetchval("SELECT count(*) FROM much WHERE is_old = 0")
+
+
 async def test_keys_stay_off_on_a_new_connection(pool: DqlitePool) -> None:
     """A rebuild without keys keeps the children, and keys are enforced afterwards."""
     rebuild = Migration(

@@ -34,6 +34,9 @@ _PAUSE = 0.1
 _BEGINS = re.compile(r"BEGIN\b")
 _ENDS = re.compile(r"(?:COMMIT|ROLLBACK)\b")
 _SETTING = re.compile(r"PRAGMA (foreign_keys) = \w+")
+# A node cannot write again what a transaction of more than 2 MB has spilled
+# (https://github.com/canonical/dqlite/issues/432).
+_NEVER_SPILL = "PRAGMA cache_spill = OFF"
 _KINDS = {sqlite3.SQLITE_CONSTRAINT: sqlite3.IntegrityError}
 _NAMES = {
     getattr(sqlite3, name): name
@@ -177,7 +180,7 @@ class _Link:
     async def _connect(self) -> DqliteConnection:
         connection = await self._pool.cluster.connect(self._pool.database, max_attempts=1)
         try:
-            for sql in self._settings.values():
+            for sql in (_NEVER_SPILL, *self._settings.values()):
                 await connection.execute(sql)
         except BaseException:
             connection.terminate()
