@@ -225,6 +225,20 @@ async def test_unlock_frees_the_lock_of_a_hung_client(cluster: Cluster, pool: Dq
     assert before != after
 
 
+async def test_unlock_passes_over_a_node_that_has_ended(cluster: Cluster, pool: DqlitePool) -> None:
+    """Of two others that might lead, the one that runs is made to."""
+    leader = await cluster.leader()
+    ended = min({1, 2, 3} - {leader})
+    cluster.kill(ended)
+    try:
+        before, after = await pool.unlock()
+    finally:
+        cluster.start(ended)
+
+    assert cluster.addresses[leader] == before
+    assert after not in {before, cluster.addresses[ended]}
+
+
 async def test_a_cancelled_run_leaves_nothing(pool: DqlitePool) -> None:
     """A statement that is given up is rolled back, and the lock is free again."""
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 900000) "

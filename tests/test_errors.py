@@ -38,6 +38,7 @@ from wave_async.errors import (
     InvalidTarget,
     Irreversible,
     KeysViolated,
+    LeadKept,
     LockMismatch,
     MigrationFailed,
     MigrationsDisabled,
@@ -326,6 +327,10 @@ SENTENCES: list[tuple[WaveError, str]] = [
     (
         ClusterUnreachable("dqlite://a:1/app", 0.0, "a:1: refused"),
         "no leader of dqlite://a:1/app answers: a:1: refused",
+    ),
+    (
+        LeadKept("a:1", "there is no other voter"),
+        "a:1 still leads the cluster: there is no other voter",
     ),
     (
         DumpTooLarge("dqlite://a:1/app", 75_128_832, 67_108_864),

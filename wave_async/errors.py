@@ -53,6 +53,7 @@ WaveError
 │   ├── SnapshotFailed        a snapshot cannot be taken
 │   ├── SnapshotUnusable      a snapshot cannot be restored
 │   ├── ClusterUnreachable    no leader of a cluster answers
+│   ├── LeadKept              no other node of a cluster takes the lead
 │   ├── DumpTooLarge          a cluster hands out no copy of so large a database
 │   ├── ConnectionLost        the connection to a cluster's leader ended
 │   └── DatabaseUnusable      missing rights, not a database, damaged, full, ...
@@ -751,6 +752,16 @@ class ClusterUnreachable(DatabaseError):
     def sentence(self) -> str:
         answers = f"has answered for {self.waited:g} s" if self.waited else "answers"
         return f"no leader of {printable(self.path)} {answers}: {printable(self.problem)}"
+
+
+class LeadKept(DatabaseError):
+    """Raised where no other voter of a cluster takes the lead from `leader`."""
+
+    leader: str
+    problem: str
+
+    def sentence(self) -> str:
+        return f"{printable(self.leader)} still leads the cluster: {printable(self.problem)}"
 
 
 class DumpTooLarge(DatabaseError):

@@ -22,13 +22,20 @@ from wave_async.database.connection import LOCK_TIMEOUT
 from wave_async.database.driver import is_busy
 from wave_async.database.linked import LinkedPool
 from wave_async.database.requests import Program, Query
-from wave_async.errors import ClusterUnreachable, ConnectionLost, DumpTooLarge, InvalidPath
+from wave_async.errors import (
+    ClusterUnreachable,
+    ConnectionLost,
+    DumpTooLarge,
+    InvalidPath,
+    LeadKept,
+)
 
 LARGEST_DUMP = 64 * 2**20
 """A dump is one message, which the client does not take if it is larger, in bytes."""
 
 _URL = re.compile(r"(?i:dqlite)://(?P<nodes>[^/,\s]+(?:,[^/,\s]+)*)/(?P<name>[^/\s]+)")
 _ATTEMPT = 2.0
+_VOTER = 0
 _LONGEST_STATEMENT = 3600.0
 _PAUSE = 0.1
 _BEGINS = re.compile(r"BEGIN\b")
@@ -92,18 +99,26 @@ class DqlitePool(LinkedPool):
     async def unlock(self) -> tuple[str, str]:
         """Hand the lead to another voter, which rolls back whatever holds the lock.
 
-        Returns the address of who led, and of who was asked to lead. Raises `ClusterUnreachable`.
+        Returns the address of who led, and of who was asked to lead. Raises `ClusterUnreachable`,
+        and `LeadKept` where no other voter takes it.
         """
         try:
             nodes = await self.cluster.cluster_info()
             leader = await self.cluster.leader_info()
-            voters = [n for n in nodes if n.role == 0 and leader and n.node_id != leader.node_id]
-            if leader is None or not voters:
-                raise ClusterUnreachable(self.path, 0.0, "there is no other voter to lead it")
-            await self.cluster.transfer_leadership(voters[0].node_id)
         except (DqliteError, OSError, TimeoutError) as error:
             raise ClusterUnreachable(self.path, 0.0, str(error)) from error
-        return leader.address, voters[0].address
+        if leader is None:
+            raise ClusterUnreachable(self.path, 0.0, "an election goes on")
+        refused = "there is no other voter"
+        for voter in nodes:
+            if voter.role == _VOTER and voter.node_id != leader.node_id:
+                try:
+                    await self.cluster.transfer_leadership(voter.node_id)
+                except (DqliteError, OSError, TimeoutError) as error:  # it may have ended
+                    refused = str(error)
+                else:
+                    return leader.address, voter.address
+        raise LeadKept(leader.address, refused)
 
 
 def _size() -> Program[int]:
