@@ -408,7 +408,6 @@ def test_an_event_after_the_loop_is_harmless(path: Path) -> None:
     pool = SingleConnectionPool(path)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
-    loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     closed.set()
 

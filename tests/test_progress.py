@@ -246,7 +246,13 @@ def test_the_page_shows_such_a_line() -> None:
     assert f"```\n{line}\n```" in page
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(1, 120))
+# Wide since Unicode 16, which 3.11 does not know, and the halves of flags: terminals differ.
+UNSETTLED = [*range(0x2630, 0x2638), *range(0x268A, 0x2690), *range(0x4DC0, 0x4E00)]
+UNSETTLED += [*range(0x1D300, 0x1D357), *range(0x1D360, 0x1D377), *range(0x1F1E6, 0x1F200)]
+LETTERS = st.characters(exclude_categories=["Cs"], exclude_characters="".join(map(chr, UNSETTLED)))
+
+
+@given(st.text(LETTERS, max_size=60), st.integers(1, 120))
 def test_the_line_never_breaks(description: str, columns: int) -> None:
     """Whatever letters a description has, the line takes no more columns than it may."""
     assert max(columns - 3, 0) >= wcswidth(drawn(columns, description))
