@@ -520,3 +520,14 @@ async def test_a_killed_worker_costs_only_what_it_had() -> None:
     assert 1 <= document["outcomes"]["failed"] <= 2
     assert 12 == sum(document["outcomes"].values())
     assert Path("t/11.db").stat().st_size
+
+
+def test_processes_find_the_modules_that_the_command_finds() -> None:
+    """A file beside the migrations that has the name of a module of Python is not taken for it."""
+    Path("queue.py").write_text("raise RuntimeError")
+    Path("bin").mkdir()
+    Path("bin/wave").write_text("from wave_async.cli import main\nmain()\n")
+    command = (sys.executable, "bin/wave", "migrate", "--migrations", "m", "fleet", "up", "t/*.db")
+    done = subprocess.run((*command, "--jobs", "2"), check=False, capture_output=True, text=True)
+
+    assert (0, "") == (done.returncode, done.stderr)

@@ -36,6 +36,8 @@ AHEAD = 2
 """A process holds so many times the files that it works on, so that it never waits for more."""
 
 _LONGEST_LINE = 2**20
+_FLAGS = () if sys.modules["__main__"].__spec__ else ("-P",)
+"""`-m` looks for every module in the current directory first, which a script does not."""
 
 OnResult = Callable[[FileResult], object]
 
@@ -101,7 +103,7 @@ async def _keep_going(job: Job, feed: Iterator[str], on_result: OnResult) -> Non
 
 async def _one_process(job: Job, feed: Iterator[str], on_result: OnResult) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", __name__),
+        *(sys.executable, *_FLAGS, "-m", __name__),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=_LONGEST_LINE,
