@@ -531,3 +531,18 @@ def test_processes_find_the_modules_that_the_command_finds() -> None:
     done = subprocess.run((*command, "--jobs", "2"), check=False, capture_output=True, text=True)
 
     assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_what_a_migration_starts_takes_no_paths_away() -> None:
+    """A migration that reads stdin finds it empty, in one of several processes."""
+    Path("hungry.py").write_text(
+        "import subprocess\nfrom wave_async import Migration\n"
+        "def eat(c): subprocess.run(['cat'], check=True)\n"
+        "ALL = [Migration(1, 'H', eat)]\n"
+    )
+    command = (*WAVE, "--migrations", "hungry:ALL", "fleet", "up", "t/*.db", "--jobs", "2")
+    done = subprocess.run(
+        command, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+
+    assert (0, b"") == (done.returncode, done.stderr)

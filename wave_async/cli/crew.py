@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain, islice
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from wave_async import fleet
 from wave_async.cli.command import snapshot_policy
@@ -147,12 +147,12 @@ def _line(value: Any) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
-async def _serve(answers: TextIO) -> None:
+async def _serve(asked: BinaryIO, answers: TextIO) -> None:
     """Do the job of the first line with the paths of the others."""
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     lines = asyncio.StreamReader(limit=_LONGEST_LINE)
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), asked)
     job = Job(**json.loads(await lines.readline()))
 
     async def paths() -> AsyncIterator[str]:
@@ -166,11 +166,16 @@ async def _serve(answers: TextIO) -> None:
 
 
 def main() -> None:
-    """Work for another process until it has no more, or is gone; what prints does so on stderr."""
+    """Work for another process until it has no more, or is gone.
+
+    What migrations print is on stderr, and what they read is empty.
+    """
+    asked = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with suppress(asyncio.CancelledError, BrokenPipeError):
-        asyncio.run(_serve(answers))
+        asyncio.run(_serve(asked, answers))
 
 
 if __name__ == "__main__":
