@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import signal
 import sqlite3
@@ -336,6 +337,32 @@ async def test_what_is_refused_beforehand() -> None:
     assert "none/*.db" in nothing.stderr
     assert "not a report" in report.stderr
     assert (1, 1) == (nothing.exit_code, report.exit_code)
+
+
+async def test_a_report_is_added_to_a_report_alone() -> None:
+    """What is something else stays as it is: `--report t/*.db` is quickly written."""
+    await wave("up", "t/*.db")
+    before = Path("t/00.db").read_bytes()
+    result = await wave("status", "t/*.db", "--report", "t/00.db")
+
+    assert 1 == result.exit_code
+    assert "Error: 't/00.db': it is not a report of a fleet\n" == result.stderr
+    assert before == Path("t/00.db").read_bytes()
+
+
+async def test_a_report_may_be_a_pipe() -> None:
+    """A program that reads a pipe gets every line; a pipe that nobody reads is an error."""
+    os.mkfifo("pipe")
+    command = (*WAVE, "--migrations", "m", "fleet", "status", "t/*.db", "--report", "pipe")
+    unread = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    with subprocess.Popen(("cat", "pipe"), stdout=subprocess.PIPE) as reader:
+        while (read := await wave("status", "t/*.db", "--report", "pipe")).exit_code:
+            assert "No such device" in read.stderr
+        lines, _ = reader.communicate(timeout=60)
+
+    assert 1 == unread.returncode
+    assert b"No such device" in unread.stderr
+    assert 12 == len(lines.splitlines())
 
 
 async def test_shards_divide_the_files() -> None:

@@ -33,6 +33,7 @@ from wave_async.model.fleet import FileResult, Group, Outcome, Shard, Tally, spr
 MOST_FAILURES = 20
 """So many failures are in the document of `--json`; a report has them all."""
 _SHOWN_DIGITS = 12
+_NO_REPORT = "it is not a report of a fleet"
 _TONES = {Outcome.FAILED: bad, Outcome.PENDING: waiting, Outcome.UNKNOWN: bad}
 
 Allowed = Callable[[int], float]
@@ -376,23 +377,36 @@ def _done(report: Path, operation: str, goal: int) -> set[str]:
                 ok = found["outcome"] != Outcome.FAILED
             except (ValueError, TypeError, KeyError) as error:
                 if number == 1 and line.endswith("\n"):
-                    raise InvalidFiles((str(report),), "it is not a report of a fleet") from error
+                    raise InvalidFiles((str(report),), _NO_REPORT) from error
                 continue
             if kind == (operation, goal):
                 (done.add if ok else done.discard)(path)
     return done
 
 
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        return file.read(1)
+def _ends(report: Path) -> tuple[bytes, bytes]:
+    """Return the first and the last byte of a file, nothing where there is none."""
+    if not report.is_file():
+        return b"", b""
+    with report.open("rb") as file:
+        first = file.read(1)
+        file.seek(max(0, report.stat().st_size - 1))
+        return first, file.read(1)
 
 
 def _appended(report: Path) -> TextIO:
-    """Open a report to go on with; what a crash has cut off stays a line of its own."""
-    cut = report.exists() and _last_byte(report) not in {b"", b"\n"}
-    file = report.open("a", encoding="utf-8")
-    if cut:
+    """Open a report to go on with; what a crash has cut off stays a line of its own.
+
+    A pipe that nobody reads is an error, and not waited for. Raises `InvalidFiles` for a file that
+    is something else.
+    """
+    first, last = _ends(report)
+    if first not in {b"", b"{"}:
+        raise InvalidFiles((str(report),), _NO_REPORT)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+    descriptor = os.open(report, flags, 0o666)
+    os.set_blocking(descriptor, True)
+    file = os.fdopen(descriptor, "a", encoding="utf-8")
+    if last not in {b"", b"\n"}:
         file.write("\n")
     return file
