@@ -318,6 +318,7 @@ async def test_verbose_tells_each_file() -> None:
         ["--shard", "3/2"],
         ["--shard", "1"],
         ["--shard", "x/2"],
+        ["--shard", ""],
         ["--budget", "x"],
         ["--jobs", "0"],
         ["--database", "a.db"],
@@ -328,15 +329,30 @@ async def test_usage(arguments: list[str]) -> None:
     assert 2 == (await wave("up", "t/*.db", *arguments)).exit_code
 
 
-async def test_what_is_refused_beforehand() -> None:
-    """A pattern that matches nothing, and a report that is none, are errors."""
-    Path("r.jsonl").write_text("no report\n")
-    nothing = await wave("up", "none/*.db")
-    report = await wave("up", "t/*.db", "--resume", "r.jsonl")
+async def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    """It is named, and nothing is done."""
+    result = await wave("up", "none/*.db")
 
-    assert "none/*.db" in nothing.stderr
-    assert "not a report" in report.stderr
-    assert (1, 1) == (nothing.exit_code, report.exit_code)
+    assert "none/*.db" in result.stderr
+    assert 1 == result.exit_code
+
+
+@pytest.mark.parametrize("line", ["no report", "null", "[]", "[" * 100_000])
+async def test_what_is_no_report_is_refused(line: str) -> None:
+    """A file that begins with another line is no report, whatever that line is."""
+    Path("r.jsonl").write_text(f"{line}\n")
+    result = await wave("up", "t/*.db", "--resume", "r.jsonl")
+
+    assert "Error: 'r.jsonl': it is not a report of a fleet\n" == result.stderr
+    assert 1 == result.exit_code
+
+
+async def test_a_line_of_a_report_that_names_no_path_counts_for_nothing() -> None:
+    """What somebody else has written into a report does not end the command."""
+    Path("r.jsonl").write_text('{"operation": "up", "goal": 2, "path": [], "outcome": "current"}\n')
+    document = await told("up", "t/*.db", "--resume", "r.jsonl")
+
+    assert ({"migrated": 12}, 0) == (document["outcomes"], document["resumed"])
 
 
 async def test_a_report_is_added_to_a_report_alone() -> None:

@@ -46,7 +46,7 @@ def fleet() -> None:
 
 
 def _shard(_context: click.Context, _parameter: click.Parameter, said: str | None) -> Shard:
-    number, slash, count = (said or "1/1").partition("/")
+    number, slash, count = ("1/1" if said is None else said).partition("/")
     try:
         return Shard(int(number), int(count) if slash else 0)
     except ValueError as error:
@@ -373,9 +373,9 @@ def _done(report: Path, operation: str, goal: int) -> set[str]:
         for number, line in enumerate(lines, 1):
             try:
                 found = json.loads(line)
-                kind, path = (found["operation"], found["goal"]), found["path"]
+                kind, path = (found["operation"], found["goal"]), str(found["path"])
                 ok = found["outcome"] != Outcome.FAILED
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 if number == 1 and line.endswith("\n"):
                     raise InvalidFiles((str(report),), _NO_REPORT) from error
                 continue
