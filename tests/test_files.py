@@ -56,6 +56,7 @@ def test_a_database_in_memory_has_no_path() -> None:
         ("link to a directory", "it is a directory, not a file"),
         ("file under a file", "not a directory"),
         ("name too long", "file name too long"),
+        ("journal", "it belongs to x"),
     ],
 )
 def test_what_is_no_file_is_refused(
@@ -82,7 +83,11 @@ def test_what_is_no_file_is_refused(
             path.touch()
             path /= "y"
         case "name too long":
-            path = Path("x" * 1000)
+            path = Path(f"{'x' * 1000}-wal")
+        case "journal":
+            path.touch()
+            path = Path("x-journal")
+            path.touch()
 
     with pytest.raises(DatabaseUnusable, match=reason):
         files.check(str(path))

@@ -149,6 +149,20 @@ async def test_a_missing_file_stays_missing() -> None:
     assert (1, False) == (tally.failed, Path("t/gone.db").exists())
 
 
+async def test_what_sqlite_keeps_beside_a_file_is_no_file() -> None:
+    """A pattern that matches them, too, leaves them as they are, also where they are empty."""
+    for part in ("journal", "shm", "wal"):
+        Path(f"t/00.db-{part}").touch()
+    Path("t/x-wal").touch()
+    heard: list[FileResult] = []
+    tally = await migrate_many("t/*", MIGRATIONS, limit=1, on_result=heard.append)
+
+    assert {Outcome.MIGRATED: 13, Outcome.FAILED: 3} == tally.outcomes
+    assert {"t/00.db-journal", "t/00.db-shm", "t/00.db-wal"} == {
+        result.path for result in heard if not result.ok
+    }
+
+
 async def test_bad_migrations_are_refused_before_any_file() -> None:
     """What is wrong with the list, or the target, is an error and no result."""
     with pytest.raises(errors.DuplicateVersion):
@@ -366,18 +380,24 @@ async def test_a_report_is_added_to_a_report_alone() -> None:
     assert before == Path("t/00.db").read_bytes()
 
 
-async def test_a_report_may_be_a_pipe() -> None:
-    """A program that reads a pipe gets every line; a pipe that nobody reads is an error."""
+def test_a_pipe_that_nobody_reads_is_not_waited_for() -> None:
+    """A report to it is an error."""
     os.mkfifo("pipe")
     command = (*WAVE, "--migrations", "m", "fleet", "status", "t/*.db", "--report", "pipe")
-    unread = subprocess.run(command, check=False, capture_output=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60)
+
+    assert 1 == done.returncode
+    assert b"No such device" in done.stderr
+
+
+async def test_a_report_may_be_a_pipe() -> None:
+    """A program that reads a pipe gets every line."""
+    os.mkfifo("pipe")
     with subprocess.Popen(("cat", "pipe"), stdout=subprocess.PIPE) as reader:
         while (read := await wave("status", "t/*.db", "--report", "pipe")).exit_code:
             assert "No such device" in read.stderr
         lines, _ = reader.communicate(timeout=60)
 
-    assert 1 == unread.returncode
-    assert b"No such device" in unread.stderr
     assert 12 == len(lines.splitlines())
 
 

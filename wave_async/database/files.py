@@ -10,10 +10,13 @@ import os
 import stat
 from pathlib import Path
 
-from wave_async.errors import DatabaseUnusable, InvalidPath
+from wave_async.errors import DatabaseUnusable, InvalidPath, printable
 
 MEMORY = ":memory:"
 UNWRITABLE = "attempt to write a readonly database; the file and its directory must be writable"
+
+_PARTS = {"journal", "shm", "wal"}
+"""What SQLite keeps beside a database (https://sqlite.org/tempfiles.html)."""
 
 logger = logging.getLogger("wave_async")
 
@@ -47,11 +50,14 @@ def database_path(path: str | os.PathLike[str]) -> str:
 def check(path: str) -> bool:
     """Return whether there is a file; raise `DatabaseUnusable` where SQLite should not even try."""
     try:
+        owner = _owner(path)
         about = Path(path).stat()
     except FileNotFoundError:
         return False
     except (OSError, ValueError) as error:
         raise DatabaseUnusable(path, reason_of(error)) from error
+    if owner is not None:
+        raise DatabaseUnusable(path, f"it belongs to {printable(owner)}")
     if kind := _KINDS.get(stat.S_IFMT(about.st_mode)):
         raise DatabaseUnusable(path, f"it is {kind}, not a file")
     if about.st_nlink > 1:
@@ -63,6 +69,15 @@ def check(path: str) -> bool:
             extra={"database": path, "version": None},
         )
     return True
+
+
+def _owner(path: str) -> str | None:
+    """Return the database of which a file is the journal or the like, None for any other file.
+
+    An empty one would become a database, under the hands of whoever writes to its owner.
+    """
+    owner, dash, part = path.rpartition("-")
+    return owner if dash and part in _PARTS and Path(owner).is_file() else None
 
 
 def check_writable(path: str) -> None:
