@@ -205,6 +205,16 @@ async def test_a_listener_that_raises_ends_it() -> None:
         await migrate_many("t/*.db", MIGRATIONS, on_result=refuse)
 
 
+async def test_a_listener_that_nobody_awaits_is_refused() -> None:
+    """A coroutine function would hear nothing at all."""
+
+    async def hear(_: FileResult) -> None:
+        raise LookupError
+
+    with pytest.raises(TypeError, match="nobody runs"):
+        await migrate_many("t/*.db", MIGRATIONS, on_result=hear)
+
+
 # The command.
 
 

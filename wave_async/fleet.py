@@ -23,6 +23,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from wave_async.database.connection import SingleConnectionPool
+from wave_async.database.driver import refuse_unrun
 from wave_async.database.history import History
 from wave_async.database.question import Setup
 from wave_async.errors import DatabaseUnusable, RehearsalFailed
@@ -50,7 +51,10 @@ class Options(TypedDict, total=False):
     limit: int
     """How many files at a time: each has a thread and open files."""
     on_result: Callable[[FileResult], object] | None
-    """Hears each result as it comes, on the event loop; what it raises ends the operation."""
+    """Hears each result as it comes, on the event loop; what it raises ends the operation.
+
+    It is a plain function: `TypeError` for one that would have to be awaited.
+    """
     setup: Setup | None
     """Prepares each connection, as in `SingleConnectionPool`."""
     max_version: int
@@ -208,7 +212,7 @@ async def _over(
             result = await _file(model, operation, path)
             tally.add(result)
             if on_result is not None:
-                on_result(result)
+                refuse_unrun(on_result(result))
 
     names = _Shared(listed(paths))
     try:
