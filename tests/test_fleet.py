@@ -215,6 +215,16 @@ async def test_a_listener_that_nobody_awaits_is_refused() -> None:
         await migrate_many("t/*.db", MIGRATIONS, on_result=hear)
 
 
+async def test_every_name_is_that_of_a_file() -> None:
+    """What means something else to a pool is a file here, as a pattern may find it."""
+    for name in (":memory:", "file:x.db"):
+        Path(name).touch()
+    tally = await migrate_many([":memory:", "file:x.db"], MIGRATIONS)
+
+    assert {Outcome.MIGRATED: 2} == tally.outcomes
+    assert {"a", "b"} <= tables(str(Path(":memory:").absolute()))
+
+
 # The command.
 
 

@@ -230,7 +230,7 @@ async def _file(model: MigrationManager, operation: _Operation, path: str) -> Fi
     did = _Did(Outcome.FAILED)
     before = after = None
     try:
-        async with SingleConnectionPool(path, setup=model.pool.setup) as pool:
+        async with SingleConnectionPool(_plain(path), setup=model.pool.setup) as pool:
             _require(pool.path)
             manager = model.for_pool(pool)
             before = await _examined(manager, writes=operation.writes)
@@ -250,6 +250,11 @@ async def _file(model: MigrationManager, operation: _Operation, path: str) -> Fi
         message=None if did.error is None else str(did.error),
         fingerprint=None if after is None else _fingerprint(after[1]),
     )
+
+
+def _plain(path: str) -> str:
+    """Return a path that means a file, also one whose name would mean something else to a pool."""
+    return str(Path(path).absolute()) if path else path
 
 
 def _require(path: str) -> None:
