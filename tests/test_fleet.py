@@ -279,6 +279,17 @@ async def test_a_failed_rehearsal_stops() -> None:
     assert {0} == {path.stat().st_size for path in Path("t").iterdir()}
 
 
+async def test_a_failed_rehearsal_is_told() -> None:
+    """What is counted is the sample, when nothing has followed it."""
+    spoil(6)
+    result = await wave("up", "t/*.db", "--rehearse", 4)
+
+    assert result.stdout.startswith("3 rehearsed, 1 failed in ")
+    assert result.stderr.endswith(
+        "Error: 1 of 4 file(s) failed; stopped by its rehearsal, 12 not begun\n"
+    )
+
+
 async def test_a_rehearsal_that_went_well_is_followed() -> None:
     """The sample is told in the report, and everything is migrated."""
     document = await told("up", "t/*.db", "--rehearse", 2, "--report", "r.jsonl")

@@ -209,6 +209,7 @@ class _Work:
     paths: list[str] = field(default_factory=list)
     resumed: int = 0
     goal: int = 0
+    rehearsed: Tally = field(default_factory=Tally)
     tally: Tally = field(default_factory=Tally)
     failures: list[FileResult] = field(default_factory=list)
     stopped: str = ""
@@ -245,17 +246,15 @@ class _Work:
 
     async def rehearse(self, job: crew.Job, sample: list[str]) -> None:
         """Try it on copies of a sample; if that fails, nothing else is done."""
-        wrong: list[FileResult] = []
 
         def heard(result: FileResult) -> None:
             self._write("rehearse", result)
+            self.rehearsed.add(result)
             if not result.ok:
-                wrong.append(result)
-                self._show(result)
+                self._fail(result)
 
         await crew.run(job, sample, heard, min(self.jobs, len(sample)) or 1)
-        if wrong:
-            self.failures += wrong
+        if self.rehearsed.failed:
             self.stopped = "its rehearsal"
 
     async def go_on(self, job: crew.Job, paths: list[str], allowed: float, who: str = "") -> None:
@@ -276,9 +275,7 @@ class _Work:
         self._write(self.operation, result)
         self.tally.add(result)
         if not result.ok:
-            self._show(result)
-            if len(self.failures) < MOST_FAILURES:
-                self.failures.append(result)
+            self._fail(result)
         elif Voice.of(click.get_current_context()).verbose:
             self._detail(result)
         if self._progress is not None:
@@ -295,7 +292,9 @@ class _Work:
             about = {"operation": operation, "goal": self.goal, "time": utc(time.time())}
             print(json.dumps({**about, **asdict(result)}), file=self._file, flush=True)
 
-    def _show(self, result: FileResult) -> None:
+    def _fail(self, result: FileResult) -> None:
+        if len(self.failures) < MOST_FAILURES:
+            self.failures.append(result)
         if self._progress is not None:
             self._progress.erase()
         if not self.as_json:
@@ -309,8 +308,11 @@ class _Work:
         else:
             tell("\n".join(self._lines()))
         if self.failures or self.stopped:
-            failed = self.tally.failed or len(self.failures)
-            raise FleetFailed(failed, self.tally.total or failed, self.stopped, left)
+            raise FleetFailed(self._last.failed, self._last.total, self.stopped, left)
+
+    @property
+    def _last(self) -> Tally:
+        return self.tally if self.tally.total else self.rehearsed
 
     def _lines(self) -> Iterator[str]:
         yield from map(_group_line, self.tally.groups)
@@ -318,7 +320,7 @@ class _Work:
             yield f"{self.resumed} file(s) were done before"
         seconds = time.monotonic() - self._since
         tone = bad if self.failures else good
-        yield tone(f"{_counted(self.tally) or 'Nothing to do'} in {seconds:.3f} s")
+        yield tone(f"{_counted(self._last) or 'Nothing to do'} in {seconds:.3f} s")
 
     def _document(self, left: int) -> dict[str, Any]:
         return {
