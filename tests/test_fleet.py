@@ -640,3 +640,12 @@ def test_what_a_migration_starts_takes_no_paths_away() -> None:
     )
 
     assert (0, b"") == (done.returncode, done.stderr)
+
+
+def test_processes_work_without_a_stderr() -> None:
+    """Where it is closed, as for a daemon, every process does its work all the same."""
+    command = (*WAVE, "--migrations", "m", "fleet", "up", "t/*.db", "--jobs", "2")
+    closed = ("sh", "-c", 'exec "$@" 2>&-', "sh", *command)
+    done = subprocess.run(closed, check=False, capture_output=True, text=True)
+
+    assert "12 migrated in " in done.stdout

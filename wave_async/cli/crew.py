@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, TextIO, cast
 from wave_async import fleet
 from wave_async.cli.command import snapshot_policy
 from wave_async.cli.group import Options
+from wave_async.cli.process import mend_streams
 from wave_async.config import MigrationConfig
 from wave_async.errors import WorkerLost
 from wave_async.model.fleet import FileResult, Outcome
@@ -170,6 +171,7 @@ def main() -> None:
 
     What migrations print is on stderr, and what they read is empty.
     """
+    mend_streams()
     asked = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")

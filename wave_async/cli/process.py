@@ -52,7 +52,7 @@ class _Signals:
 def main() -> None:
     """Run the command line and exit with its code."""
     signals = _Signals()
-    _mend_streams()
+    mend_streams()
     try:
         code = asyncio.run(_run(sys.argv[1:], signals))
         sys.stdout.flush()
@@ -66,7 +66,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _mend_streams() -> None:
+def mend_streams() -> None:
     """Put something in the place of closed streams, and let no text fail to be printed."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
