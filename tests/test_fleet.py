@@ -649,3 +649,25 @@ def test_processes_work_without_a_stderr() -> None:
     done = subprocess.run(closed, check=False, capture_output=True, text=True)
 
     assert "12 migrated in " in done.stdout
+
+
+async def test_a_worker_may_die_in_the_middle_of_an_answer() -> None:
+    """Half a line is no answer: its file has failed, and the others go on."""
+    Path("deadly.py").write_text(
+        "import os, signal, stat\nfrom contextlib import suppress\n"
+        "from wave_async import Migration\n"
+        "def die(c):\n"
+        "    if c.execute('PRAGMA database_list').fetchone()[2].endswith('00.db'):\n"
+        "        for number in range(3, 99):\n"
+        "            with suppress(OSError):\n"
+        "                if stat.S_ISFIFO(os.fstat(number).st_mode):\n"
+        "                    os.write(number, b'{\"path\": ')\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "ALL = [Migration(1, 'D', die)]\n"
+    )
+    words = ["migrate", "--migrations", "deadly:ALL", "fleet", "up", "t/*.db", "--jobs", "2"]
+    result = await CliRunner().invoke(cli, [*words, "--limit", "1", "--json"])
+    document = json.loads(result.stdout)
+
+    assert {"WorkerLost"} == {failure["error"] for failure in document["failures"]}
+    assert 12 == sum(document["outcomes"].values())

@@ -123,7 +123,7 @@ async def _one_process(job: Job, feed: Iterator[str], on_result: OnResult) -> No
     try:
         asked.write(_line(asdict(job)))
         hand_out(job.limit * AHEAD)
-        while held and (line := await answers.readline()):
+        while held and (line := await answers.readline()).endswith(b"\n"):
             result = _result(json.loads(line))
             held.remove(result.path)
             on_result(result)
