@@ -671,3 +671,19 @@ async def test_a_worker_may_die_in_the_middle_of_an_answer() -> None:
 
     assert {"WorkerLost"} == {failure["error"] for failure in document["failures"]}
     assert 12 == sum(document["outcomes"].values())
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+async def test_whatever_an_error_says_is_told_in_one_line(jobs: int) -> None:
+    """The setup of a project may raise what it likes: no length and no character stops the rest."""
+    Path("setups.py").write_text(
+        "def long(c):\n"
+        "    if c.execute('PRAGMA database_list').fetchone()[2].endswith('00.db'):\n"
+        "        raise ValueError('\\x1b[2J\\n' + 'x' * 2**21)\n"
+    )
+    Path("pyproject.toml").write_text("[tool.wave]\nsetup = 'setups:long'\n")
+    result = await wave("up", "t/*.db", "--jobs", jobs)
+
+    assert "11 migrated, 1 failed" in result.stdout
+    assert r"t/00.db: \x1b[2J\nxxx" in result.stderr
+    assert 1000 > len(result.stderr)

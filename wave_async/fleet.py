@@ -26,7 +26,7 @@ from wave_async.database.connection import SingleConnectionPool
 from wave_async.database.driver import refuse_unrun
 from wave_async.database.history import History
 from wave_async.database.question import Setup
-from wave_async.errors import DatabaseUnusable, RehearsalFailed
+from wave_async.errors import DatabaseUnusable, RehearsalFailed, WaveError, printable
 from wave_async.manager import MigrationManager
 from wave_async.model.events import Event, Hook
 from wave_async.model.fleet import FileResult, Outcome, Tally
@@ -247,7 +247,7 @@ async def _file(model: MigrationManager, operation: _Operation, path: str) -> Fi
         steps=did.due,
         seconds=monotonic() - since,
         error=None if did.error is None else type(did.error).__name__,
-        message=None if did.error is None else str(did.error),
+        message=None if did.error is None else _sentence(did.error),
         fingerprint=None if after is None else _fingerprint(after[1]),
     )
 
@@ -277,6 +277,10 @@ async def _attempted(
         return await operation.do(manager, *before)
     except Exception as error:  # noqa: BLE001 - the result tells it
         return _Did(Outcome.FAILED, len(getattr(error, "done", ())), error)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, WaveError) else printable(str(error))
 
 
 def _version(found: tuple[History, Schema] | None) -> int | None:
