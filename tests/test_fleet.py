@@ -142,6 +142,15 @@ async def test_again_finds_nothing_to_do() -> None:
     assert before == {path: path.read_bytes() for path in Path("t").iterdir()}
 
 
+async def test_what_another_run_has_done_meanwhile_is_told() -> None:
+    """A file that waited for another one's `up` is told at the version that it has then."""
+    heard: list[FileResult] = []
+    tally = await migrate_many(["t/00.db"] * 4, MIGRATIONS, limit=4, on_result=heard.append)
+
+    assert {Outcome.MIGRATED: 1, Outcome.CURRENT: 3} == tally.outcomes
+    assert {2} == {result.after for result in heard}
+
+
 async def test_a_missing_file_stays_missing() -> None:
     """A tenant that is gone does not come back."""
     tally = await migrate_many([Path("t/gone.db")], MIGRATIONS)

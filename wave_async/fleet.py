@@ -75,6 +75,8 @@ class _Did:
     outcome: Outcome
     due: int = 0
     error: Exception | None = None
+    untouched: bool = False
+    """Whether nothing was tried: the file is as it was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ async def _migrate(
     target: int | None, manager: MigrationManager, found: History, _: Schema
 ) -> _Did:
     if not (found.populated or manager.due(found, target)):
-        return _Did(Outcome.CURRENT)
+        return _Did(Outcome.CURRENT, untouched=True)
     done = await manager.migrate_up(target)
     return _Did(Outcome.MIGRATED if done else Outcome.CURRENT, _count(done))
 
@@ -235,8 +237,8 @@ async def _file(model: MigrationManager, operation: _Operation, path: str) -> Fi
             manager = model.for_pool(pool)
             before = await _examined(manager, writes=operation.writes)
             did = await _attempted(operation, manager, before)
-            changed = operation.writes and did.outcome is not Outcome.CURRENT
-            after = await manager.examine() if changed else before
+            tried = operation.writes and not did.untouched
+            after = await manager.examine() if tried else before
     except Exception as error:  # noqa: BLE001 - the result tells what failed first
         did = replace(did, outcome=Outcome.FAILED, error=did.error or error)
     return FileResult(
