@@ -441,6 +441,44 @@ async def test_a_report_may_be_a_pipe() -> None:
     assert 12 == len(lines.splitlines())
 
 
+async def test_a_path_that_is_gone_is_a_result() -> None:
+    """One of the files that a shell has listed may be gone by now; a pattern matches something."""
+    document = await told("up", "t/00.db", "t/gone.db")
+    nothing = await wave("up", "t/gone*.db")
+
+    assert {"migrated": 1, "failed": 1} == document["outcomes"]
+    assert ["t/gone.db"] == [failure["path"] for failure in document["failures"]]
+    assert (1, False) == (nothing.exit_code, Path("t/gone.db").exists())
+
+
+async def test_the_migrations_are_named() -> None:
+    """Wave's own migrations are for Wave's databases, and not for whatever a pattern matches."""
+    result = await CliRunner().invoke(cli, ["migrate", "fleet", "up", "t/*.db"])
+
+    assert 2 == result.exit_code
+    assert "by --migrations" in result.stderr
+    assert 0 == Path("t/00.db").stat().st_size
+
+
+async def test_all_files_of_a_pattern_are_found_whatever_is_open() -> None:
+    """With every descriptor taken no directory is passed over: its files are at least failed."""
+    for number in range(40):
+        Path(f"d/{number}").mkdir(parents=True)
+        Path(f"d/{number}/a.db").touch()
+    program = (
+        "import asyncio, resource\n"
+        "from wave_async import Migration, migrate_many\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))\n"
+        "m = [Migration(1, 'A', 'CREATE TABLE a (x)')]\n"
+        "print(asyncio.run(migrate_many('d/*/a.db', m, limit=40)).total)\n"
+    )
+    ended = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", program], capture_output=True, text=True
+    )
+
+    assert "40" == ended.stdout.strip(), ended.stderr
+
+
 async def test_shards_divide_the_files() -> None:
     """Each file is in one of the shards."""
     found = [await told("up", "t/*.db", "--shard", f"{n}/3") for n in (1, 2, 3)]

@@ -96,6 +96,7 @@ def test_the_examples_of_the_page_fit(example: str) -> None:
             fits(shown, {"$ref": "#/$defs/error"} if "error" in shown else SHAPES["up"])
 
 
+OWN = "wave_async.definitions:MIGRATIONS"
 RUNS: list[tuple[str, list[str]]] = [
     ("status", ["status"]),
     ("plan", ["plan"]),
@@ -117,10 +118,10 @@ RUNS: list[tuple[str, list[str]]] = [
     ("new", ["--migrations", "migrations", "new", "add b"]),
     ("lock", ["--migrations", "migrations", "lock"]),
     ("lock", ["--migrations", "migrations", "lock", "--check"]),
-    ("fleet", ["fleet", "up", ".wave/state.db"]),
-    ("fleet", ["fleet", "status", ".wave/state.db"]),
-    ("fleet", ["fleet", "validate", ".wave/state.db"]),
-    ("fleet", ["fleet", "plan", ".wave/state.db"]),
+    ("fleet", ["fleet", "up", ".wave/state.db", "--migrations", OWN]),
+    ("fleet", ["fleet", "status", ".wave/state.db", "--migrations", OWN]),
+    ("fleet", ["fleet", "validate", ".wave/state.db", "--migrations", OWN]),
+    ("fleet", ["fleet", "plan", ".wave/state.db", "--migrations", OWN]),
     ("diagram", ["diagram", "2", "--format", "dot"]),
     ("report", ["report", "out.html"]),
     ("verify", ["--migrations", "migrations", "verify"]),

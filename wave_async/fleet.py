@@ -16,8 +16,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from glob import iglob
-from itertools import islice
+from glob import glob, has_magic
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
@@ -42,7 +41,6 @@ Paths: TypeAlias = str | Iterable[Name] | AsyncIterable[Name]
 """A pattern as of `glob`, with `**`; or paths."""
 
 LIMIT = 8
-_LISTED_AT_ONCE = 256
 
 
 class Options(TypedDict, total=False):
@@ -101,8 +99,9 @@ async def migrate_many(
     what runs is rolled back, and every file is left after a whole migration.
 
     Returns the results counted; `on_result` hears each. The memory that it takes depends on `limit`
-    and not on the number of files. Raises `DefinitionError` and `InvalidTarget` before it opens a
-    file, and what `paths` and `on_result` raise.
+    and not on the number of files, but for the paths of a pattern, which are listed first. Raises
+    `DefinitionError` and `InvalidTarget` before it opens a file, and what `paths` and `on_result`
+    raise.
     """
     return await _over(
         paths, migrations, _Operation(partial(_migrate, target), writes=True), target, options
@@ -157,7 +156,7 @@ async def _migrate(
 ) -> _Did:
     if not (found.populated or manager.due(found, target)):
         return _Did(Outcome.CURRENT, untouched=True)
-    done = await manager.migrate_up(target)
+    done = await manager.migrate_up(target, examined=found)
     return _Did(Outcome.MIGRATED if done else Outcome.CURRENT, _count(done))
 
 
@@ -309,16 +308,22 @@ class _Shared:
             return await anext(self._paths)
 
 
+def matching(pattern: str) -> list[str]:
+    """Return the files that a pattern matches, in order; a path means itself, there or not."""
+    if os.path.lexists(pattern) or not has_magic(pattern):
+        return [pattern]
+    return sorted(glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute ones
+
+
 async def listed(paths: Paths) -> AsyncIterator[str]:
-    """Yield paths as they are found; a pattern is followed on a thread, some files at a time."""
+    """Yield paths as they are found; those of a pattern are found first, on a thread.
+
+    While files are open, a directory might not be opened, which `glob` takes for an empty one.
+    """
     if isinstance(paths, AsyncIterable):
         async for path in paths:
             yield os.fspath(path)
-    elif isinstance(paths, str):
-        found = iglob(paths, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute ones
-        while batch := await asyncio.to_thread(lambda: list(islice(found, _LISTED_AT_ONCE))):
-            for path in batch:
-                yield path
     else:
-        for path in paths:
+        found = await asyncio.to_thread(matching, paths) if isinstance(paths, str) else paths
+        for path in found:
             yield os.fspath(path)

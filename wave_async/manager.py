@@ -256,7 +256,9 @@ class MigrationManager:
             statement_timeout=self._statement_timeout,
         )
 
-    async def migrate_up(self, target: int | None = None, *, atomic: bool = False) -> Plan:
+    async def migrate_up(
+        self, target: int | None = None, *, atomic: bool = False, examined: History | None = None
+    ) -> Plan:
         """Apply what is pending up to `target` (None: the newest version), lowest first.
 
         Returns what was done. A target at or below the current version does nothing. With nothing
@@ -267,21 +269,34 @@ class MigrationManager:
         memory, and the one version whose whole schema is there is recorded, with all below it; what
         no version makes may be there besides. Where nothing is ours, everything is applied.
 
+        `examined` is what the database has just said: it is not asked again before it is opened to
+        write, and asked again then.
+
         Raises `InvalidTarget`, `OutOfOrder`, `NotAtomic`, `AdoptionRefused`, `MigrationFailed` and
         `DatabaseLocked`.
         """
         catalogue = await self._proven()
+        judged = examined is not None and not examined.populated
         if self._snapshots and not self._snapshots.always:
-            planned = await self.recovering(partial(self.plan_up, target))
+            planned = (
+                self.due(cast("History", examined), target)
+                if judged
+                else await self.recovering(partial(self.plan_up, target))
+            )
             if not planned:
                 return planned
             self._harmful = await self._destroying(planned)
+            judged = True
         try:
-            return await self._migrate_up(catalogue, target, adopt=True, atomic=atomic)
+            return await self._migrate_up(
+                catalogue, target, adopt=True, atomic=atomic, judged=judged
+            )
         except _Untracked:
             proof = (await self._replayed()).adoption
             adopted = await self._run(self._marking(proof, Action.SKIP), judge=proof)
-            done = await self._migrate_up(catalogue, target, adopt=False, atomic=atomic)
+            done = await self._migrate_up(
+                catalogue, target, adopt=False, atomic=atomic, judged=False
+            )
             return replace(done, adopted=_steps(Direction.UP, adopted or ()))
 
     async def migrate_down(self, target: int) -> Plan:
@@ -605,7 +620,7 @@ class MigrationManager:
         return bool(await self._run(program, judge=untracked))
 
     async def _migrate_up(
-        self, catalogue: Catalogue, target: int | None, *, adopt: bool, atomic: bool
+        self, catalogue: Catalogue, target: int | None, *, adopt: bool, atomic: bool, judged: bool
     ) -> Plan:
         def choose(found: History, _done: int) -> list[Entry]:
             pending = plan.up(catalogue, found.applied, target, self._rules)
@@ -625,7 +640,8 @@ class MigrationManager:
         def judge() -> Program[list[Entry] | None]:
             return choose((yield from _read()), 0) or None
 
-        return Plan(Direction.UP, await self._run(program, judge=judge) or ())
+        done = await self._run(program, judge=None if judged else judge)
+        return Plan(Direction.UP, done or ())
 
     async def _replayed(self, versions: Iterable[int] | None = None) -> Replayed:
         """Replay migrations in memory, up to one that cannot be without rows; None: all of them.

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from glob import iglob
 from math import inf
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +26,7 @@ from wave_async.cli.terminal import can_draw
 from wave_async.cli.voice import Voice, bad, faint, good, remark, say, waiting
 from wave_async.config import MigrationConfig
 from wave_async.errors import ConfigError, FleetFailed, InvalidFiles, printable
-from wave_async.fleet import LIMIT
+from wave_async.fleet import LIMIT, matching
 from wave_async.model.fleet import FileResult, Group, Outcome, Shard, Tally, spread
 
 MOST_FAILURES = 20
@@ -225,6 +224,11 @@ class _Work:
     def opened(self, job: crew.Job, target: int | None) -> Iterator[None]:
         """Find the files, open the report, and show meanwhile how far it has come."""
         _refuse_one_database()
+        if "migrations" not in self.options.settings():
+            raise click.UsageError(
+                "name the migrations of these databases by --migrations; "
+                "Wave's own are wave_async.definitions:MIGRATIONS"
+            )
         newest = max((m.version for m in job.migrations), default=0)
         held = MigrationConfig.from_env().max_version or newest
         self.goal = min(newest, held, newest if target is None else target)
@@ -357,8 +361,7 @@ def _matching(patterns: Iterable[str]) -> list[str]:
     """
     found: set[str] = set()
     for pattern in patterns:
-        listed = iglob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute ones
-        here = [pattern] if os.path.lexists(pattern) else [*listed]
+        here = matching(pattern)
         if not here:
             raise ConfigError("PATTERNS", pattern, "a pattern that matches a file")
         found.update(here)
