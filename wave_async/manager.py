@@ -293,11 +293,11 @@ class MigrationManager:
             )
         except _Untracked:
             proof = (await self._replayed()).adoption
-            adopted = await self._run(self._marking(proof, Action.SKIP), judge=proof)
+            adopted = await self._recorded(proof, Action.SKIP)
             done = await self._migrate_up(
                 catalogue, target, adopt=False, atomic=atomic, judged=False
             )
-            return replace(done, adopted=_steps(Direction.UP, adopted or ()))
+            return replace(done, adopted=adopted)
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`, newest first.
@@ -343,8 +343,7 @@ class MigrationManager:
                 yield from demand()
             return entries or None
 
-        marking = self._marking(unmarked, Action.BASELINE)
-        return _steps(Direction.UP, await self._run(marking, judge=unmarked) or ())
+        return await self._recorded(unmarked, Action.BASELINE)
 
     async def import_history(
         self, tool: str, *, version: int | None = None, force: bool = False
@@ -411,9 +410,8 @@ class MigrationManager:
                 yield from demand()
             return entries or None
 
-        marking = self._marking(edited, Action.REPAIR)
         try:
-            return _steps(Direction.UP, await self._run(marking, judge=edited) or ())
+            return await self._recorded(edited, Action.REPAIR)
         except _Moved:
             return await self.repair(versions, force=force)
 
@@ -588,8 +586,9 @@ class MigrationManager:
 
         return await self.pool.ask(program, patience=self._lock_timeout)
 
-    def _marking(self, look: Look, action: Action) -> Callable[[], Program[tuple[Entry, ...]]]:
-        return partial(mark, look, self._lock_timeout, action, self._log)
+    async def _recorded(self, look: Look, action: Action) -> tuple[Step, ...]:
+        marking = partial(mark, look, self._lock_timeout, action, self._log)
+        return _steps(Direction.UP, await self._run(marking, judge=look) or ())
 
     def _rollback(self, catalogue: Catalogue, target: int) -> Callable[[History], list[Entry]]:
         return lambda found: plan.down(catalogue, found.applied, target, self._rules)
