@@ -131,6 +131,37 @@ async def test_an_up_takes_one_when_it_destroys_or_when_told(
     assert [3, 4] == versions(taken(path))
 
 
+class Overtaken(SingleConnectionPool):
+    """Lets the first run wait until another one is there, which then goes first."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.first, self.second = asyncio.Event(), asyncio.Event()
+
+    async def run(self, *arguments: Any, **options: Any) -> Any:
+        """Run a program, the first one after the second."""
+        if self.first.is_set():
+            self.second.set()
+        else:
+            self.first.set()
+            await self.second.wait()
+        return await super().run(*arguments, **options)
+
+
+async def test_two_runs_of_one_manager_take_what_each_needs(path: Path) -> None:
+    """One that is overtaken by another, which destroys nothing, still takes its snapshot."""
+    async with SingleConnectionPool(path) as pool:
+        await MigrationManager(pool, THREE).migrate_up(1)
+    async with Overtaken(path) as pool:
+        manager = guarded(pool, [*THREE, Migration(4, "Drop t1", "DROP TABLE t1")])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(manager.migrate_up())
+            await pool.first.wait()
+            group.create_task(manager.migrate_up(2))
+
+    assert [2] == versions(taken(path))
+
+
 async def test_nothing_to_do_takes_none(at_three: MigrationManager, path: Path) -> None:
     """A run that has nothing to do leaves nothing behind, not even a directory."""
     await at_three.migrate_down(3)

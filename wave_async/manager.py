@@ -126,7 +126,6 @@ class MigrationManager:
         self._on_event = on_event
         self._snapshots = snapshots
         self._before = before
-        self._harmful: frozenset[int] = frozenset()
         self._built: Catalogue | None = None
         self._reading = asyncio.Lock()
         self._read_all = False
@@ -277,6 +276,7 @@ class MigrationManager:
         """
         catalogue = await self._proven()
         judged = examined is not None and not examined.populated
+        harmful = frozenset[int]()
         if self._snapshots and not self._snapshots.always:
             planned = (
                 self.due(cast("History", examined), target)
@@ -285,19 +285,15 @@ class MigrationManager:
             )
             if not planned:
                 return planned
-            self._harmful = await self._destroying(planned)
+            harmful = await self._destroying(planned)
             judged = True
+        migrate = partial(self._migrate_up, catalogue, target, harmful, atomic=atomic)
         try:
-            return await self._migrate_up(
-                catalogue, target, adopt=True, atomic=atomic, judged=judged
-            )
+            return await migrate(adopt=True, judged=judged)
         except _Untracked:
             proof = (await self._replayed()).adoption
             adopted = await self._recorded(proof, Action.SKIP)
-            done = await self._migrate_up(
-                catalogue, target, adopt=False, atomic=atomic, judged=False
-            )
-            return replace(done, adopted=adopted)
+            return replace(await migrate(adopt=False, judged=False), adopted=adopted)
 
     async def migrate_down(self, target: int) -> Plan:
         """Roll back what is applied above `target`, newest first.
@@ -471,8 +467,11 @@ class MigrationManager:
             self.pool, schema_only=schema_only, directory=directory, patience=self._lock_timeout
         )
         async with place as (pool, why):
-            watch = rehearsal.Stopwatch()
-            yield self._like_this(pool, watch.hear), watch, why
+            watch, other = rehearsal.Stopwatch(), self.for_pool(pool)
+            vars(other).update(
+                _on_event=watch.hear, _snapshots=None, _tell_statements=False, _before=None
+            )
+            yield other, watch, why
 
     def for_pool(self, pool: Pool) -> MigrationManager:
         """Return a manager of another database, with the same migrations and options.
@@ -481,14 +480,7 @@ class MigrationManager:
         """
         self._catalogue()
         other = copy(self)
-        vars(other).update(pool=pool, _harmful=frozenset(), _up_to_date=None)
-        return other
-
-    def _like_this(self, pool: Pool, on_event: Callable[[Event], None]) -> MigrationManager:
-        other = self.for_pool(pool)
-        vars(other).update(
-            _on_event=on_event, _snapshots=None, _tell_statements=False, _before=None
-        )
+        vars(other).update(pool=pool, _up_to_date=None)
         return other
 
     async def _preview(self, planned: Plan) -> Preview:
@@ -559,17 +551,22 @@ class MigrationManager:
         return safety.snapshots.Snapshots(self.pool.file, policy, self.pool.setup)
 
     def _walk(
-        self, direction: Direction, choose: Choice, *, atomic: bool = False
+        self,
+        direction: Direction,
+        choose: Choice,
+        harmful: frozenset[int] = frozenset(),
+        *,
+        atomic: bool = False,
     ) -> Callable[[], Program[tuple[Step, ...]]]:
         walk = Walk(direction, choose, self._lock_timeout, self._log, atomic=atomic)
         if self._before is not None:
             safety.before.Before(self._before, self.pool.path, walk)
         policy = self._snapshots
-        guarded = policy and (direction is Direction.DOWN or policy.always or self._harmful)
+        guarded = policy and (direction is Direction.DOWN or policy.always or harmful)
         asked = policy and (policy.always or policy.directory is not None)
         if not guarded or self.pool.path == MEMORY or (self.pool.file is None and not asked):
             return walk.program
-        return safety.precaution.Precaution(self._shelf(), walk, self._harmful).program
+        return safety.precaution.Precaution(self._shelf(), walk, harmful).program
 
     async def _asked(self, question: Callable[[], Program[T]]) -> T:
         return await self.pool.ask(question, patience=min(BUSY_TIMEOUT, self._lock_timeout))
@@ -619,7 +616,14 @@ class MigrationManager:
         return bool(await self._run(program, judge=untracked))
 
     async def _migrate_up(
-        self, catalogue: Catalogue, target: int | None, *, adopt: bool, atomic: bool, judged: bool
+        self,
+        catalogue: Catalogue,
+        target: int | None,
+        harmful: frozenset[int],
+        *,
+        adopt: bool,
+        atomic: bool,
+        judged: bool,
     ) -> Plan:
         def choose(found: History, _done: int) -> list[Entry]:
             pending = plan.up(catalogue, found.applied, target, self._rules)
@@ -632,7 +636,7 @@ class MigrationManager:
             verdict = (self.pool.generation, stamp, target)
             if self._up_to_date == verdict:
                 return ()
-            steps = yield from self._walk(Direction.UP, choose, atomic=atomic)()
+            steps = yield from self._walk(Direction.UP, choose, harmful, atomic=atomic)()
             self._up_to_date = None if steps else verdict
             return steps
 
