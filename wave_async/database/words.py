@@ -17,10 +17,6 @@ from wave_async.errors import StatementRefused
 from wave_async.model.script import Token, lowered, quoted_name, tokens
 
 COLUMNS = "SELECT name, type FROM pragma_table_info(?)"
-TYPED_COLUMNS = (
-    "SELECT t.name, c.name, upper(c.type) FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c "
-    "WHERE t.type = 'table' AND upper(c.type) IN ('BOOLEAN', 'DATETIME', 'DATE', 'TIMESTAMP')"
-)
 
 _ROWS = frozenset({"SELECT", "VALUES", "EXPLAIN"})
 _CHANGES = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE"})
@@ -44,6 +40,11 @@ _UNREADABLE = {
     "TIMESTAMP": _NOT_A_TIME,
 }
 """By a column's declared type, which of SQLite's types it cannot be read as, and what to write."""
+
+TYPED_COLUMNS = (
+    "SELECT t.name, c.name, upper(c.type) FROM sqlite_schema AS t, pragma_table_xinfo(t.name) AS c "
+    f"WHERE t.type = 'table' AND upper(c.type) IN {tuple(_UNREADABLE)}"
+)
 
 Value = tuple[str | int, str]
 """A column by its name or its place, and SQLite's type of what is written; empty: nobody knows."""
@@ -80,7 +81,7 @@ def _actions(found: Sequence[Token]) -> Iterator[tuple[int, str, str | None]]:
 def refuse_deadly(sql: str) -> None:
     """Raise `StatementRefused` for what can end a node, whatever is in the database."""
     found = tokens(sql)
-    names = [_word(found, at) for at in range(len(found))]
+    names = _words(found)
     if _verb(found) in _CHANGES and "RETURNING" in names:
         raise StatementRefused("RETURNING", _ANSWERS)
     if names[:1] == ["PRAGMA"] and (name := _pragma(found)[0]) in _DEADLY_PRAGMAS:
@@ -104,7 +105,7 @@ def _refuse_defaults(found: Sequence[Token]) -> None:
 def written(sql: str) -> Iterator[tuple[str, list[Value]]]:
     """Yield the table that a statement writes into, and the values that its words show."""
     found = tokens(sql)
-    words = [_word(found, at) for at in range(len(found))]
+    words = _words(found)
     if words[:1] == ["UPDATE"] and "SET" in words:
         at = words.index("SET")
         yield _name(found[at - 1]), list(_set(found[at + 1 :]))
@@ -120,9 +121,9 @@ def hides(sql: str) -> bool:
     found = tokens(sql)
     if _verb(found) not in _CHANGES | {"ALTER"}:
         return False
-    words = {_word(found, at) for at in range(len(found))}
+    words = _words(found)
     values = [value for _, values in written(sql) for _, value in values]
-    return "" in values or "VALUES" not in words or not words.isdisjoint(_HIDING)
+    return "" in values or "VALUES" not in words or not _HIDING.isdisjoint(words)
 
 
 def _set(found: Sequence[Token]) -> Iterator[Value]:
@@ -160,10 +161,13 @@ def refuse_values(columns: Iterable[tuple[Any, ...]], values: Iterable[Value]) -
 
 
 def _refuse_value(kind: str, value: str, where: str) -> None:
-    unreadable, instead = _UNREADABLE.get(kind, ((), ""))
-    if value in unreadable:
-        what = f"{_NAMES[value]} in a {kind} column ({where})"
-        raise StatementRefused(what, f"{_ANSWERS}; write {instead}")
+    if value in _UNREADABLE.get(kind, ((), ""))[0]:
+        raise _unreadable(_NAMES[value], kind, where)
+
+
+def _unreadable(what: str, kind: str, where: str) -> StatementRefused:
+    why = f"{_ANSWERS}; write {_UNREADABLE[kind][1]}"
+    return StatementRefused(f"{what} in a {kind} column ({where})", why)
 
 
 def unreadable(columns: Iterable[tuple[Any, ...]]) -> str:
@@ -182,16 +186,14 @@ def refuse_written(
     if sum(after.values()) <= sum(before.values()):
         return
     table, column, kind = next(c for c, count in after.items() if count > before.get(c, 0))
-    values, instead = _UNREADABLE[kind]
-    *names, last = (_NAMES[value] for value in values)
-    what = f"{', '.join(names)} or {last} in a {kind} column ({table}.{column})"
-    raise StatementRefused(what, f"{_ANSWERS}; write {instead}")
+    *names, last = (_NAMES[value] for value in _UNREADABLE[kind][0])
+    raise _unreadable(f"{', '.join(names)} or {last}", kind, f"{table}.{column}")
 
 
 def dropped(sql: str) -> list[str]:
     """Return the names of the tables that a statement would drop."""
     found = tokens(sql)
-    if [_word(found, at) for at in range(min(2, len(found)))] != ["DROP", "TABLE"]:
+    if _words(found[:2]) != ["DROP", "TABLE"]:
         return []
     return [_name(found[-2] if found[-1][0] == "semicolon" else found[-1])]
 
@@ -249,6 +251,10 @@ def _literal(value: Sequence[Token]) -> str:
     if kind == "literal" and text[0] in "'xX":
         return "text" if text[0] == "'" else "blob"
     return "integer" if text.upper() in {"NULL", "TRUE", "FALSE"} else ""
+
+
+def _words(found: Sequence[Token]) -> list[str]:
+    return [_word(found, at) for at in range(len(found))]
 
 
 def _word(found: Sequence[Token], at: int) -> str:
