@@ -132,9 +132,9 @@ class RemoteRun(Generic[T]):
             await self._judge(request.sql)
             await self._watched(request.sql)
         elif request.sql == "COMMIT":
-            await self._uninterrupted(self._commit())
+            await self._uninterrupted(self._patiently("COMMIT"))
         else:
-            await self._patiently(request.sql, request.parameters, rows=False)
+            await self._patiently(request.sql, request.parameters)
         return self._link.in_transaction
 
     async def _judge(self, sql: str) -> None:
@@ -155,21 +155,18 @@ class RemoteRun(Generic[T]):
 
     async def _unreadable(self) -> dict[tuple[Any, ...], int]:
         """Count the cells that would end a node, by their columns."""
-        columns = await self._patiently(words.TYPED_COLUMNS, (), rows=True)
+        columns = await self._patiently(words.TYPED_COLUMNS, rows=True)
         if not columns:
             return {}
-        (counts,) = await self._patiently(words.unreadable(columns), (), rows=True)
+        (counts,) = await self._patiently(words.unreadable(columns), rows=True)
         return dict(zip(columns, counts, strict=True))
 
     async def _in_time(self, sql: str) -> None:
         try:
             async with asyncio.timeout(min(self._statement_timeout, 1e9)):
-                await self._patiently(words.sent(sql), (), rows=False)
+                await self._patiently(words.sent(sql))
         except TimeoutError as error:
             raise StatementTimeout(self._statement_timeout) from error
-
-    async def _commit(self) -> None:
-        await self._patiently("COMMIT", (), rows=False)
 
     async def _query(self, request: Query) -> list[tuple[Any, ...]]:
         return await self._patiently(request.sql, request.parameters, rows=True)
@@ -194,7 +191,7 @@ class RemoteRun(Generic[T]):
 
     async def _begin_write(self, request: BeginWrite) -> bool:
         try:
-            await self._patiently("BEGIN IMMEDIATE", (), rows=False, patience=request.patience)
+            await self._patiently("BEGIN IMMEDIATE", patience=request.patience)
         except sqlite3.OperationalError as error:
             if is_busy(error):
                 return False
@@ -204,27 +201,28 @@ class RemoteRun(Generic[T]):
     async def _put_up_guard(self, request: Guard) -> None:
         self._guarded, self._altered, self.part = True, request.legacy_alter_table, None
         if request.legacy_alter_table:
-            await self._patiently("PRAGMA legacy_alter_table = ON", (), rows=False)
+            await self._patiently("PRAGMA legacy_alter_table = ON")
 
     async def _take_down_guard(self, _: Unguard) -> Asked:
         self._guarded = False
         if self._altered:
-            await self._uninterrupted(self._clean_up("PRAGMA legacy_alter_table = OFF"))
+            await self._clean_up("PRAGMA legacy_alter_table = OFF")
         return frozenset()
 
     async def _restore(self, request: Restore) -> None:
-        await self._uninterrupted(self._clean_up(request.sql))
+        await self._clean_up(request.sql)
 
     async def _rollback(self, _: Rollback) -> bool:
         if not self._link.in_transaction:
             return False
-        await self._uninterrupted(self._clean_up("ROLLBACK"))
+        await self._clean_up("ROLLBACK")
         return True
 
     async def _clean_up(self, sql: str) -> None:
-        """Run a statement of a cleanup; where it fails, the connection goes, and all with it."""
+        """Run a statement to its end; where it fails, the connection goes, and all with it."""
+        sending = self._link.send(sql, rows=False, patience=self._patience)
         try:
-            await self._link.send(sql, rows=False, patience=self._patience)
+            await self._uninterrupted(sending)
         except (sqlite3.Error, ConnectionLost):
             self._link.drop()
 
@@ -236,7 +234,7 @@ class RemoteRun(Generic[T]):
         if self._on_part is not None:
             self._on_part(part)
 
-    async def _uninterrupted(self, job: Awaitable[None]) -> None:
+    async def _uninterrupted(self, job: Awaitable[object]) -> None:
         """Await a job to its end; a cancellation is kept for the next request but cleanups."""
         task = asyncio.ensure_future(job)
         try:
@@ -246,7 +244,12 @@ class RemoteRun(Generic[T]):
             task.result()
 
     async def _patiently(
-        self, sql: str, parameters: tuple[Any, ...], *, rows: bool, patience: float | None = None
+        self,
+        sql: str,
+        parameters: tuple[Any, ...] = (),
+        *,
+        rows: bool = False,
+        patience: float | None = None,
     ) -> list[tuple[Any, ...]]:
         """Run a statement, again while the database is busy; see above for a lost connection."""
         patience = self._patience if patience is None else patience
