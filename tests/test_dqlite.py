@@ -17,6 +17,7 @@ import pytest
 from dqlite_cluster import Cluster, missing
 
 from wave_async import Event, Migration, MigrationManager, SnapshotPolicy, StepFinished
+from wave_async.database.linked import FileLink
 from wave_async.database.pool import open_cluster, open_pool
 from wave_async.errors import (
     CascadeRefused,
@@ -57,6 +58,7 @@ POSTS = Migration(
     "DROP TABLE posts;",
 )
 BOTH = [USERS, POSTS]
+ENDLESS = "WITH RECURSIVE n AS (SELECT 1 UNION ALL SELECT 1 FROM n) SELECT count(*) FROM n;"
 NAMES = count()
 
 
@@ -360,11 +362,24 @@ async def test_a_rehearsal_refuses_what_a_cluster_would(
 
 async def test_a_rehearsal_is_cancelled(pool: DqlitePool) -> None:
     """A statement that takes too long on the copy is interrupted there."""
-    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n;"
-    slow = Migration(1, "Slow", endless)
+    slow = Migration(1, "Slow", ENDLESS)
     found = await MigrationManager(pool, [slow], statement_timeout=0.1).rehearse_up()
 
     assert "ended after 0.1 s" in found.failure
+
+
+async def test_a_statement_on_a_copy_is_cancelled_twice() -> None:
+    """It is over before the cancellation is raised, so that the copy can be taken away."""
+    link = FileLink(":memory:")
+    task = asyncio.create_task(link.send(ENDLESS, rows=True, patience=1))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert [(1,)] == await link.send("SELECT 1", rows=True, patience=1)
+    await link.close()
 
 
 async def test_a_database_that_is_too_large_to_copy(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import monotonic
@@ -23,8 +24,6 @@ from wave_async.database.session import Part
 from wave_async.database.waiting import part_reporter, reporter, to_its_end
 from wave_async.errors import ConnectionLost
 from wave_async.model.events import Event
-
-_PAUSE = 0.01
 
 
 class LinkedPool(Closing):
@@ -132,11 +131,12 @@ class FileLink:
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
-            while not job.done():
-                self._connection.interrupt()  # what has not begun yet is not interrupted
-                await asyncio.wait([job], timeout=_PAUSE)
-            job.exception()
+            with suppress(Exception):  # it is over, however it ended
+                await to_its_end(job, self._interrupt)
             raise
+
+    async def _interrupt(self) -> None:
+        self._connection.interrupt()
 
     def _run(self, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql, parameters).fetchall()
