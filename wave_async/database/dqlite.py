@@ -31,7 +31,7 @@ from wave_async.errors import (
 )
 
 LARGEST_DUMP = 64 * 2**20
-"""A dump is one message, which the client does not take if it is larger, in bytes."""
+"""So many bytes are the largest message that the client takes, and a dump is one message."""
 
 _URL = re.compile(r"(?i:dqlite)://(?P<nodes>[^/,\s]+(?:,[^/,\s]+)*)/(?P<name>[^/\s]+)")
 _ATTEMPT = 2.0
@@ -44,6 +44,7 @@ _SETTING = re.compile(r"PRAGMA (foreign_keys) = \w+")
 # A node cannot write again what a transaction of more than 2 MB has spilled
 # (https://github.com/canonical/dqlite/issues/432).
 _NEVER_SPILL = "PRAGMA cache_spill = OFF"
+_FAILURES = (DqliteError, OSError)
 _KINDS = {sqlite3.SQLITE_CONSTRAINT: sqlite3.IntegrityError}
 _NAMES = {
     getattr(sqlite3, name): name
@@ -90,7 +91,7 @@ class DqlitePool(LinkedPool):
             files = await self.cluster.dump(self.database)
         except ProtocolError as error:  # its WAL made it larger
             raise DumpTooLarge(self.path, size, LARGEST_DUMP) from error
-        except (DqliteError, OSError) as error:
+        except _FAILURES as error:
             raise ClusterUnreachable(self.path, 0.0, str(error)) from error
         for name, content in files.items():
             place = target.with_name(target.name + name.removeprefix(self.database))
@@ -105,7 +106,7 @@ class DqlitePool(LinkedPool):
         try:
             nodes = await self.cluster.cluster_info()
             leader = await self.cluster.leader_info()
-        except (DqliteError, OSError, TimeoutError) as error:
+        except _FAILURES as error:
             raise ClusterUnreachable(self.path, 0.0, str(error)) from error
         if leader is None:
             raise ClusterUnreachable(self.path, 0.0, "an election goes on")
@@ -114,7 +115,7 @@ class DqlitePool(LinkedPool):
             if voter.role == _VOTER and voter.node_id != leader.node_id:
                 try:
                     await self.cluster.transfer_leadership(voter.node_id)
-                except (DqliteError, OSError, TimeoutError) as error:  # it may have ended
+                except _FAILURES as error:  # it may have ended
                     refused = str(error)
                 else:
                     return leader.address, voter.address
@@ -163,7 +164,7 @@ class _Link:
             if not (ends and _is_doubtful(told)):
                 raise told from error
         self.drop(keep_transaction=not ends)
-        if isinstance(error, (DqliteError, OSError)):
+        if isinstance(error, _FAILURES):
             in_doubt = ends == "COMMIT"
             raise ConnectionLost(self._pool.path, str(error), in_doubt=in_doubt) from error
 
@@ -186,7 +187,7 @@ class _Link:
         while self._connection is None:
             try:
                 self._connection = await self._connect()
-            except (DqliteError, OSError, TimeoutError) as error:
+            except _FAILURES as error:
                 if monotonic() - start >= patience:
                     raise ClusterUnreachable(self._pool.path, patience, str(error)) from error
                 await asyncio.sleep(_PAUSE)
