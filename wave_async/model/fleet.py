@@ -111,13 +111,8 @@ class Tally:
             version, fingerprint = kind
             odd = fingerprint is not None and count < most.setdefault(version, count)
             groups.append(Group(version, fingerprint, count, tuple(self._examples[kind]), odd))
-        return tuple(
-            sorted(
-                groups,
-                key=lambda group: -1 if group.version is None else group.version,
-                reverse=True,
-            )
-        )
+        groups.sort(key=lambda g: -1 if g.version is None else g.version, reverse=True)
+        return tuple(groups)
 
 
 @dataclass(frozen=True, slots=True)
