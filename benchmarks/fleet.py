@@ -39,7 +39,7 @@ if __name__ == "__main__":
     paths = sorted(map(str, Path("files").glob("*.db")))
     if sys.argv[2] == "1":
         for path in paths:
-            limit.up(path, SCRIPTS)
+            one(path)
     else:
         with get_context("spawn").Pool(int(sys.argv[2])) as pool:
             for _ in pool.imap_unordered(one, paths, chunksize=16):
@@ -89,7 +89,7 @@ def command(name: str, processes: int) -> list[str]:
     if name == "dask":
         return [sys.executable, "through.py", str(processes)]
     wave = [sys.executable, "-m", "wave_async", "migrate", "--migrations", "migrations", "fleet"]
-    return [*wave, "up", "files/*.db", "--quiet", "--jobs", str(processes), *name.split()[1:]]
+    return [*wave, "up", "files/*.db", "--quiet", "--jobs", str(processes)]
 
 
 def measured(name: str, processes: int, folder: Path) -> tuple[float, float, float]:
