@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterable,
-)
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from glob import glob, has_magic
@@ -216,13 +211,20 @@ async def _over(
                 refuse_unrun(on_result(result))
 
     names = _Shared(listed(paths))
+    async with task_group() as group:
+        for _ in range(limit):
+            group.create_task(work())
+    return tally
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open a group of tasks that raises what failed first in it, and no group of exceptions."""
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(limit):
-                group.create_task(work())
+            yield group
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return tally
 
 
 async def _file(model: MigrationManager, operation: _Operation, path: str) -> FileResult:

@@ -88,12 +88,9 @@ async def run(job: Job, paths: Iterable[str], on_result: OnResult, processes: in
         return
     await job.run((), on_result)  # what is wrong with the migrations is said once, and here
     feed = iter(paths)
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(processes):
-                group.create_task(_keep_going(job, feed, on_result))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    async with fleet.task_group() as group:
+        for _ in range(processes):
+            group.create_task(_keep_going(job, feed, on_result))
 
 
 async def _keep_going(job: Job, feed: Iterator[str], on_result: OnResult) -> None:

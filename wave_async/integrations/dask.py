@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from wave_async.database.waiting import to_its_end
 from wave_async.errors import BatchLost, NotPortable, WaveError
-from wave_async.fleet import Paths, listed, migrate_many
+from wave_async.fleet import Paths, listed, migrate_many, task_group
 from wave_async.model.fleet import FileResult, Tally
 from wave_async.model.migration import Migration
 from wave_async.version import VERSION
@@ -89,11 +89,9 @@ async def migrate_on(
 
     pinned: Mapping[Any, Paths] = files if isinstance(files, Mapping) else {None: files}
     try:
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             for worker, paths in pinned.items():
                 group.create_task(feed(worker, paths))
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
     finally:
         await to_its_end(run.end())
     return tally
@@ -117,10 +115,9 @@ class _Run:
         )
         try:
             found: list[FileResult] = await future
-        except WaveError as error:
-            return [FileResult.lost(path, error) for path in paths]
         except Exception as error:  # noqa: BLE001 - of Dask, or of what the worker has installed
-            lost = BatchLost(f"{type(error).__name__}: {error}")
+            ours = isinstance(error, WaveError)
+            lost = error if ours else BatchLost(f"{type(error).__name__}: {error}")
             return [FileResult.lost(path, lost) for path in paths]
         finally:
             future.release()
