@@ -22,22 +22,8 @@ from wave_async.database.history import History
 from wave_async.database.log import Log
 from wave_async.database.pool import Pool
 from wave_async.database.requests import Call, Program, Query, T
-from wave_async.database.walk import (
-    Choice,
-    Look,
-    Walk,
-    consistently,
-    fixed,
-    load,
-    mark,
-    untracked,
-)
-from wave_async.errors import (
-    DatabaseUnusable,
-    NeedsRecovery,
-    SchemaDrifted,
-    ValidationFailed,
-)
+from wave_async.database.walk import Choice, Look, Walk, consistently, fixed, load, mark, untracked
+from wave_async.errors import DatabaseUnusable, NeedsRecovery, SchemaDrifted, ValidationFailed
 from wave_async.model import plan
 from wave_async.model.catalogue import Catalogue, Entry
 from wave_async.model.events import Event, Hook, WaitingForLock
