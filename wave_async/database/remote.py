@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from wave_async.database import words
 from wave_async.database.driver import is_busy
@@ -93,20 +93,6 @@ class RemoteRun(Generic[T]):
         self._guarded = False
         self._altered = False
         self._cancelled: asyncio.CancelledError | None = None
-        self._serve: dict[type[Request], Callable[[Any], Awaitable[Any]]] = {
-            Execute: self._execute,
-            Query: self._query,
-            DataVersion: self._data_version,
-            Call: self._call,
-            Foresee: self._foresee,
-            SwitchToWal: self._switch_to_wal,
-            BeginWrite: self._begin_write,
-            Guard: self._put_up_guard,
-            Unguard: self._take_down_guard,
-            Restore: self._restore,
-            Rollback: self._rollback,
-            Report: self._tell,
-        }
 
     async def drive(self, program: Program[T]) -> T:
         """Serve a program to its end; returns what it returns, or raises what it raises."""
@@ -122,7 +108,7 @@ class RemoteRun(Generic[T]):
             try:
                 if self._cancelled is not None and not isinstance(request, _CLEANUPS):
                     raise self._cancelled
-                answer, resume = await self._serve[type(request)](request), program.send
+                answer, resume = await self._SERVE[type(request)](self, request), program.send
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the program decides
                 answer, resume = error, program.throw
 
@@ -266,3 +252,19 @@ class RemoteRun(Generic[T]):
                 told = True
                 self._report(WaitingForLock(TELL_AFTER))
             await asyncio.sleep(_PAUSE)
+
+    # Of the class, as in `Hop`.
+    _SERVE: ClassVar[dict[type[Request], Callable[[Any, Any], Awaitable[Any]]]] = {
+        Execute: _execute,
+        Query: _query,
+        DataVersion: _data_version,
+        Call: _call,
+        Foresee: _foresee,
+        SwitchToWal: _switch_to_wal,
+        BeginWrite: _begin_write,
+        Guard: _put_up_guard,
+        Unguard: _take_down_guard,
+        Restore: _restore,
+        Rollback: _rollback,
+        Report: _tell,
+    }
