@@ -13,11 +13,10 @@ from contextlib import suppress
 from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from wave_async.database.closing import Closing
 from wave_async.database.connection import LOCK_TIMEOUT, explained
-from wave_async.database.question import Setup
 from wave_async.database.remote import Link, RemoteRun, T
 from wave_async.database.requests import Program
 from wave_async.database.session import Part
@@ -32,6 +31,11 @@ class LinkedPool(Closing):
     As an async context manager it closes the link at the end.
     """
 
+    file: Final = None
+    """There is no file to look at."""
+    setup: Final = None
+    """Nothing of Python can be put on a node's connection."""
+
     def __init__(self, path: str, link: Link) -> None:
         self.path = path
         self.generation = 0
@@ -39,16 +43,6 @@ class LinkedPool(Closing):
         self._link = link
         self._running: RemoteRun[Any] | None = None
         self._lock = asyncio.Lock()
-
-    @property
-    def file(self) -> str | None:
-        """None: there is no file to look at."""
-        return None
-
-    @property
-    def setup(self) -> Setup | None:
-        """None: nothing of Python can be put on a node's connection."""
-        return None
 
     @property
     def running_part(self) -> Part | None:
