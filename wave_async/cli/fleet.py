@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import sys
 import time
@@ -17,22 +15,20 @@ from typing import Any, TextIO
 import asyncclick as click
 from asyncclick.core import ParameterSource
 
-from wave_async.cli import crew
+from wave_async.cli import crew, fleet_report
 from wave_async.cli.command import command, out_of_order, precautions, print_json, timeouts
 from wave_async.cli.group import Options
 from wave_async.cli.progress import Progress
-from wave_async.cli.stream import utc
 from wave_async.cli.terminal import can_draw
 from wave_async.cli.voice import Voice, bad, faint, good, remark, say, waiting
 from wave_async.config import MigrationConfig
-from wave_async.errors import ConfigError, FleetFailed, InvalidFiles, printable
+from wave_async.errors import ConfigError, FleetFailed, printable
 from wave_async.fleet import LIMIT, matching
 from wave_async.model.fleet import FileResult, Group, Outcome, Shard, Tally, spread
 
 MOST_FAILURES = 20
 """So many failures are in the document of `--json`; a report has them all."""
 _SHOWN_DIGITS = 12
-_NO_REPORT = "it is not a report of a fleet"
 _TONES = {Outcome.FAILED: bad, Outcome.PENDING: waiting, Outcome.UNKNOWN: bad}
 
 Allowed = Callable[[int], float]
@@ -235,7 +231,7 @@ class _Work:
         self._find()
         with ExitStack() as stack:
             if self.report is not None:
-                self._file = stack.enter_context(_appended(Path(self.report)))
+                self._file = stack.enter_context(fleet_report.opened(Path(self.report)))
             if not (self.as_json or Voice.of(click.get_current_context()).quiet) and can_draw():
                 self._progress = Progress(sys.stderr, "Preparing", lambda: None)
                 stack.callback(self._progress.stop)
@@ -244,7 +240,9 @@ class _Work:
 
     def _find(self) -> None:
         found = [path for path in _matching(self.patterns) if path in self.shard]
-        done = _done(Path(self.resume), self.operation, self.goal) if self.resume else set()
+        done = set[str]()
+        if self.resume is not None:
+            done = fleet_report.done(Path(self.resume), self.operation, self.goal)
         self.paths = [path for path in found if path not in done]
         self.resumed = len(found) - len(self.paths)
 
@@ -286,15 +284,14 @@ class _Work:
             self._progress.reach(self.tally.total, len(self.paths), _counted(self.tally))
 
     def _detail(self, result: FileResult) -> None:
+        way = f"{result.outcome} at version {result.after}, {result.steps} step(s)"
         if self._progress is not None:
             self._progress.erase()
-        way = f"{result.outcome} at version {result.after}, {result.steps} step(s)"
         say(faint(f"{printable(result.path, 4000)}: {way} in {result.seconds:.3f} s"), err=True)
 
     def _write(self, operation: str, result: FileResult) -> None:
         if self._file is not None:
-            about = {"operation": operation, "goal": self.goal, "time": utc(time.time())}
-            print(json.dumps({**about, **asdict(result)}), file=self._file, flush=True)
+            fleet_report.write(self._file, operation, self.goal, result)
 
     def _fail(self, result: FileResult) -> None:
         if len(self.failures) < MOST_FAILURES:
@@ -366,52 +363,3 @@ def _matching(patterns: Iterable[str]) -> list[str]:
             raise ConfigError("PATTERNS", pattern, "a pattern that matches a file")
         found.update(here)
     return sorted(found)
-
-
-def _done(report: Path, operation: str, goal: int) -> set[str]:
-    """Return the files that a report has as done, as of the last line of each.
-
-    A line that a crash has cut off counts for nothing. Raises `InvalidFiles` for no report.
-    """
-    done: set[str] = set()
-    with report.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                found = json.loads(line)
-                kind, path = (found["operation"], found["goal"]), str(found["path"])
-                ok = found["outcome"] != Outcome.FAILED
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                if number == 1 and line.endswith("\n"):
-                    raise InvalidFiles((str(report),), _NO_REPORT) from error
-                continue
-            if kind == (operation, goal):
-                (done.add if ok else done.discard)(path)
-    return done
-
-
-def _ends(report: Path) -> tuple[bytes, bytes]:
-    """Return the first and the last byte of a file, nothing where there is none."""
-    if not report.is_file():
-        return b"", b""
-    with report.open("rb") as file:
-        first = file.read(1)
-        file.seek(max(0, report.stat().st_size - 1))
-        return first, file.read(1)
-
-
-def _appended(report: Path) -> TextIO:
-    """Open a report to go on with; what a crash has cut off stays a line of its own.
-
-    A pipe that nobody reads is an error, and not waited for. Raises `InvalidFiles` for a file that
-    is something else.
-    """
-    first, last = _ends(report)
-    if first not in {b"", b"{"}:
-        raise InvalidFiles((str(report),), _NO_REPORT)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-    descriptor = os.open(report, flags, 0o666)
-    os.set_blocking(descriptor, True)
-    file = os.fdopen(descriptor, "a", encoding="utf-8")
-    if last not in {b"", b"\n"}:
-        file.write("\n")
-    return file
