@@ -285,9 +285,7 @@ class _Work:
 
     def _detail(self, result: FileResult) -> None:
         way = f"{result.outcome} at version {result.after}, {result.steps} step(s)"
-        if self._progress is not None:
-            self._progress.erase()
-        say(faint(f"{printable(result.path, 4000)}: {way} in {result.seconds:.3f} s"), err=True)
+        self._say(faint(f"{printable(result.path, 4000)}: {way} in {result.seconds:.3f} s"))
 
     def _write(self, operation: str, result: FileResult) -> None:
         if self._file is not None:
@@ -296,10 +294,13 @@ class _Work:
     def _fail(self, result: FileResult) -> None:
         if len(self.failures) < MOST_FAILURES:
             self.failures.append(result)
+        if not self.as_json:
+            self._say(f"{bad('failed')} {printable(result.path, 4000)}: {result.message}")
+
+    def _say(self, line: str) -> None:
         if self._progress is not None:
             self._progress.erase()
-        if not self.as_json:
-            say(f"{bad('failed')} {printable(result.path, 4000)}: {result.message}", err=True)
+        say(line, err=True)
 
     def finish(self, tell: Callable[[str], None]) -> None:
         """Print what came of it; raises `FleetFailed` where a file failed."""
