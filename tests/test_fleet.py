@@ -374,6 +374,7 @@ async def test_verbose_tells_each_file() -> None:
         ["--shard", "x/2"],
         ["--shard", ""],
         ["--budget", "x"],
+        ["--budget", "101%"],
         ["--jobs", "0"],
         ["--database", "a.db"],
     ],
@@ -427,18 +428,99 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for() -> None:
     done = subprocess.run(command, check=False, capture_output=True, timeout=60)
 
     assert 1 == done.returncode
-    assert b"No such device" in done.stderr
+    assert b"no such device" in done.stderr
 
 
 async def test_a_report_may_be_a_pipe() -> None:
     """A program that reads a pipe gets every line."""
     os.mkfifo("pipe")
-    with subprocess.Popen(("cat", "pipe"), stdout=subprocess.PIPE) as reader:
-        while (read := await wave("status", "t/*.db", "--report", "pipe")).exit_code:
-            assert "No such device" in read.stderr
-        lines, _ = reader.communicate(timeout=60)
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    await wave("status", "t/*.db", "--report", "pipe")
+    with os.fdopen(reader) as lines:
+        assert 12 == len(lines.readlines())
 
-    assert 12 == len(lines.splitlines())
+
+async def test_what_failed_before_comes_last_and_is_no_canary() -> None:
+    """A file that is known to be bad does not stop a run that goes on."""
+    spoil(0, 1)
+    await wave("up", "t/0[0-3].db", "--report", "r.jsonl")
+    again = ("--report", "r2.jsonl", "--resume", "r.jsonl", "--limit", 1)
+    document = await told("up", "t/*.db", "--canary", 2, "--budget", "17%", *again)
+
+    assert {"migrated": 8, "failed": 2} == document["outcomes"]
+    assert (2, None, 0) == (document["resumed"], document["stopped"], document["left"])
+    told_of = [json.loads(line)["path"] for line in Path("r2.jsonl").read_text().splitlines()]
+    assert ["t/00.db", "t/01.db"] == told_of[-2:]
+
+
+async def test_a_budget_in_per_cent_is_of_all_files() -> None:
+    """It is the same after a kill as before, however few are left."""
+    for number in range(6):
+        await wave("up", f"t/{number:02}.db", "--report", "r.jsonl")
+    spoil(6, 7)
+    document = await told("up", "t/*.db", "--budget", "17%", "--resume", "r.jsonl", "--limit", 1)
+
+    assert ({"failed": 2, "migrated": 4}, None) == (document["outcomes"], document["stopped"])
+
+
+async def test_without_paths_there_is_nothing_to_do() -> None:
+    """Patterns are an argument, or paths are in a file."""
+    result = await wave("up")
+
+    assert 2 == result.exit_code
+    assert "PATTERNS..." in result.stderr
+
+
+async def test_a_report_that_cannot_be_written_is_one_line() -> None:
+    """It is said before a file is opened."""
+    result = await wave("up", "t/*.db", "--report", "none/r.jsonl")
+
+    assert (1, "Error: 'none/r.jsonl': no such file or directory") == (
+        result.exit_code,
+        result.stderr.splitlines()[0],
+    )
+    assert 0 == Path("t/00.db").stat().st_size
+
+
+async def test_paths_come_from_a_file() -> None:
+    """As many as no command line holds, with names of any bytes, beside those that are named."""
+    odd = os.fsdecode(b"t/\xff name.db")
+    Path(odd).touch()
+    Path("list").write_bytes(b"t/03.db\n\n" + os.fsencode(odd) + b"\nt/gone.db")
+    document = await told("up", "t/00.db", "--files", "list")
+
+    assert {"migrated": 3, "failed": 1} == document["outcomes"]
+    assert "b" in tables(odd)
+
+
+async def test_many_failures_are_counted() -> None:
+    """The first ones are told one by one, the others by their kind."""
+    for number in range(30):
+        Path(f"t/bad{number}.db").write_text("no database, and long enough to be taken for none")
+    result = await wave("up", "t/*.db")
+
+    assert 20 == result.stderr.count("failed t/bad")
+    assert "10 more failed: 10 DatabaseUnusable; --report FILE tells each" in result.output
+
+
+async def test_few_files_of_a_kind_are_named() -> None:
+    """A file that was left behind stands out, also where no other is at its version."""
+    await migrate_many("t/*.db", MIGRATIONS)
+    Path("t/new.db").touch()
+    result = await wave("status", "t/*.db", "--color", "never")
+
+    assert ": 12 file(s)\n" in result.stdout
+    assert ": 1 file(s): t/new.db\n" in result.stdout
+
+
+async def test_what_is_not_adopted_is_not_valid() -> None:
+    """A file without a history is told as skipped; with `--strict` nothing of it is ours."""
+    for number in range(12):
+        with closing(sqlite3.connect(f"t/{number:02}.db")) as connection:
+            connection.execute("CREATE TABLE a (x)")
+
+    assert {"skipped": 12} == (await told("validate", "t/*.db"))["outcomes"]
+    assert {"failed": 12} == (await told("validate", "t/*.db", "--strict"))["outcomes"]
 
 
 async def test_a_path_that_is_gone_is_a_result() -> None:

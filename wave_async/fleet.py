@@ -163,6 +163,8 @@ async def _status(manager: MigrationManager, found: History, _: Schema) -> _Did:
 
 
 async def _validate(strict: bool, manager: MigrationManager, found: History, live: Schema) -> _Did:  # noqa: FBT001 - bound at once
+    if found.populated and not strict:
+        return _Did(Outcome.SKIPPED)
     compared = await manager.compare(found, live, strict=strict)
     return _Did(Outcome.VALID if compared else Outcome.SKIPPED)
 

@@ -261,21 +261,21 @@ class MigrationManager:
         `DatabaseLocked`.
         """
         catalogue = await self._proven()
-        judged = examined is not None and not examined.populated
+        found = None if examined is None or examined.populated else examined
         harmful = frozenset[int]()
-        if self._snapshots and not self._snapshots.always:
+        guarded = self._snapshots and not self._snapshots.always
+        if guarded:
             planned = (
-                self.due(cast("History", examined), target)
-                if judged
-                else await self.recovering(partial(self.plan_up, target))
+                await self.recovering(partial(self.plan_up, target))
+                if found is None
+                else self.due(found, target)
             )
             if not planned:
                 return planned
             harmful = await self._destroying(planned)
-            judged = True
         migrate = partial(self._migrate_up, catalogue, target, harmful, atomic=atomic)
         try:
-            return await migrate(adopt=True, judged=judged)
+            return await migrate(adopt=True, judged=bool(found or guarded))
         except _Untracked:
             proof = (await self._replayed()).adoption
             adopted = await self._recorded(proof, Action.SKIP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -27,9 +28,9 @@ from wave_async.fleet import LIMIT, matching
 from wave_async.model.fleet import FileResult, Group, Outcome, Shard, Tally, spread
 
 MOST_FAILURES = 20
-"""So many failures are in the document of `--json`; a report has them all."""
+"""So many failures are told one by one; a report has them all."""
 _SHOWN_DIGITS = 12
-_TONES = {Outcome.FAILED: bad, Outcome.PENDING: waiting, Outcome.UNKNOWN: bad}
+_TONES = {Outcome.FAILED: bad, Outcome.UNKNOWN: bad, Outcome.PENDING: waiting}
 
 Allowed = Callable[[int], float]
 """How many of so many files may fail."""
@@ -54,6 +55,8 @@ def _budget(_context: click.Context, _parameter: click.Parameter, said: str | No
     if not (found := re.fullmatch(r"(\d{1,9})(%?)", said)):
         raise click.BadParameter("it is a number of files, or like 5%")
     number, part = int(found[1]), bool(found[2])
+    if part and number > 100:  # noqa: PLR2004 - per cent
+        raise click.BadParameter("more than 100% cannot fail")
     return lambda total: total * number // 100 if part else number
 
 
@@ -72,7 +75,9 @@ def _on_a_fleet(function: Callable[..., Any]) -> Callable[..., Any]:
                      help=f"How many files at a time in each process.  [default: {LIMIT}]"),
         click.option("--jobs", type=positive, default=1, metavar="N",
                      help="How many processes.  [default: 1]"),
-        click.argument("patterns", nargs=-1, required=True),
+        click.option("--files", "listed", type=existing, metavar="LIST",
+                     help="Take the paths in a file, too, one a line."),
+        click.argument("patterns", nargs=-1),
     ):  # fmt: skip
         function = add(function)
     return function
@@ -137,8 +142,9 @@ async def up(
             rehearsal = work.job("rehearse", **order, statement_timeout=statement_timeout)
             await work.rehearse(rehearsal, spread(work.paths, sample))
         job = replace(job, snapshots=(snapshot_dir, snapshot))
-        await work.go_on(job, work.paths[:canary], 0, "its canary")
-        await work.go_on(job, work.paths[canary:], allowed(len(work.paths)), "its budget")
+        canaries = min(canary, work.fresh)
+        await work.go_on(job, work.paths[:canaries], 0, "its canary")
+        await work.go_on(job, work.paths[canaries:], allowed(work.total), "its budget")
     work.finish(remark)
 
 
@@ -196,17 +202,20 @@ class _Work:
     operation: str
     as_json: bool
     patterns: tuple[str, ...]
+    listed: str | None
     limit: int
     jobs: int
     shard: Shard
     resume: str | None
     report: str | None
     paths: list[str] = field(default_factory=list)
+    fresh: int = 0
     resumed: int = 0
     goal: int = 0
     rehearsed: Tally = field(default_factory=Tally)
     tally: Tally = field(default_factory=Tally)
     failures: list[FileResult] = field(default_factory=list)
+    untold: Counter[str | None] = field(default_factory=Counter)
     stopped: str = ""
     _since: float = field(default_factory=time.monotonic)
     _file: TextIO | None = None
@@ -239,12 +248,23 @@ class _Work:
             yield
 
     def _find(self) -> None:
-        found = [path for path in _matching(self.patterns) if path in self.shard]
-        done = set[str]()
+        """Find the files; those that have failed before are the last ones, and no canaries."""
+        patterns = (*self.patterns, *(_lines_of(self.listed) if self.listed else ()))
+        if not patterns:
+            raise click.UsageError("Missing argument 'PATTERNS...', or --files.")
+        found = [path for path in _matching(patterns) if path in self.shard]
+        known = dict[str, bool]()
         if self.resume is not None:
-            done = fleet_report.done(Path(self.resume), self.operation, self.goal)
-        self.paths = [path for path in found if path not in done]
+            known = fleet_report.told(Path(self.resume), self.operation, self.goal)
+        new = [path for path in found if path not in known]
+        self.paths = new + [path for path in found if known.get(path) is False]
+        self.fresh = len(new)
         self.resumed = len(found) - len(self.paths)
+
+    @property
+    def total(self) -> int:
+        """How many files there are, also with what was done before."""
+        return len(self.paths) + self.resumed
 
     async def rehearse(self, job: crew.Job, sample: list[str]) -> None:
         """Try it on copies of a sample; if that fails, nothing else is done."""
@@ -281,7 +301,7 @@ class _Work:
         elif Voice.of(click.get_current_context()).verbose:
             self._detail(result)
         if self._progress is not None:
-            self._progress.reach(self.tally.total, len(self.paths), _counted(self.tally))
+            self._progress.reach(self.tally.total, len(self.paths), str(self.tally))
 
     def _detail(self, result: FileResult) -> None:
         way = f"{result.outcome} at version {result.after}, {result.steps} step(s)"
@@ -292,8 +312,10 @@ class _Work:
             fleet_report.write(self._file, operation, self.goal, result)
 
     def _fail(self, result: FileResult) -> None:
-        if len(self.failures) < MOST_FAILURES:
-            self.failures.append(result)
+        if len(self.failures) == MOST_FAILURES:
+            self.untold[result.error] += 1
+            return
+        self.failures.append(result)
         if not self.as_json:
             self._say(f"{bad('failed')} {printable(result.path, 4000)}: {result.message}")
 
@@ -317,12 +339,17 @@ class _Work:
         return self.tally if self.tally.total else self.rehearsed
 
     def _lines(self) -> Iterator[str]:
-        yield from map(_group_line, self.tally.groups)
+        if self.untold:
+            kinds = ", ".join(f"{count:,} {error}" for error, count in self.untold.most_common())
+            yield bad(f"{self.untold.total():,} more failed: {kinds}; --report FILE tells each")
+        groups = self.tally.groups
+        for group in groups:
+            yield _group_line(group, named=len(groups) > 1)
         if self.resumed:
             yield f"{self.resumed} file(s) were done before"
         seconds = time.monotonic() - self._since
-        tone = bad if self.failures else good
-        yield tone(f"{_counted(self._last) or 'Nothing to do'} in {seconds:.3f} s")
+        tone = next((_TONES[o] for o in _TONES if self._last.outcomes[o]), good)
+        yield tone(f"{str(self._last) or 'Nothing to do'} in {seconds:.3f} s")
 
     def _document(self, left: int) -> dict[str, Any]:
         return {
@@ -337,19 +364,21 @@ class _Work:
         }
 
 
-def _counted(tally: Tally) -> str:
-    return ", ".join(f"{tally.outcomes[o]:,} {o}" for o in Outcome if tally.outcomes[o])
-
-
-def _group_line(group: Group) -> str:
+def _group_line(group: Group, *, named: bool) -> str:
     version = "not readable" if group.version is None else f"version {group.version}"
     schema = "" if group.fingerprint is None else f", schema {group.fingerprint[:_SHOWN_DIGITS]}"
     line = f"{version}{schema}: {group.count:,} file(s)"
-    if not group.odd:
+    few = group.count <= len(group.examples)
+    if not (group.odd or (named and few)):
         return line
-    more = ", ..." if group.count > len(group.examples) else ""
     examples = ", ".join(printable(path) for path in group.examples)
-    return waiting(f"{line}, unlike the others: {examples}{more}")
+    about = ", unlike the others" if group.odd else ""
+    return waiting(f"{line}{about}: {examples}{'' if few else ', ...'}")
+
+
+def _lines_of(path: str) -> list[str]:
+    with Path(path).open(encoding="utf-8", errors="surrogateescape") as lines:
+        return [name for line in lines if (name := line.rstrip("\n"))]
 
 
 def _matching(patterns: Iterable[str]) -> list[str]:

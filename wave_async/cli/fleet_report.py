@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from wave_async.cli.stream import utc
+from wave_async.database.files import reason_of
 from wave_async.errors import InvalidFiles
 from wave_async.model.fleet import FileResult, Outcome
 
@@ -25,12 +26,12 @@ def write(report: TextIO, operation: str, goal: int, result: FileResult) -> None
     print(json.dumps({**about, **asdict(result)}), file=report, flush=True)
 
 
-def done(report: Path, operation: str, goal: int) -> set[str]:
-    """Return the files that a report has as done, as of the last line of each.
+def told(report: Path, operation: str, goal: int) -> dict[str, bool]:
+    """Return for each file in a report whether it went well, as of its last line.
 
     A line that a crash has cut off counts for nothing. Raises `InvalidFiles` for no report.
     """
-    finished: set[str] = set()
+    known: dict[str, bool] = {}
     with report.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -42,8 +43,8 @@ def done(report: Path, operation: str, goal: int) -> set[str]:
                     raise InvalidFiles((str(report),), _NO_REPORT) from error
                 continue
             if kind == (operation, goal):
-                (finished.add if ok else finished.discard)(path)
-    return finished
+                known[path] = ok
+    return known
 
 
 def _ends(report: Path) -> tuple[bytes, bytes]:
@@ -60,13 +61,16 @@ def opened(report: Path) -> TextIO:
     """Open a report to go on with; what a crash has cut off stays a line of its own.
 
     A pipe that nobody reads is an error, and not waited for. Raises `InvalidFiles` for a file that
-    is something else.
+    is something else, or cannot be opened.
     """
-    first, last = _ends(report)
-    if first not in {b"", b"{"}:
-        raise InvalidFiles((str(report),), _NO_REPORT)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
-    descriptor = os.open(report, flags, 0o666)
+    try:
+        first, last = _ends(report)
+        if first not in {b"", b"{"}:
+            raise InvalidFiles((str(report),), _NO_REPORT)
+        descriptor = os.open(report, flags, 0o666)
+    except OSError as error:
+        raise InvalidFiles((str(report),), reason_of(error)) from error
     os.set_blocking(descriptor, True)
     file = os.fdopen(descriptor, "a", encoding="utf-8")
     if last not in {b"", b"\n"}:

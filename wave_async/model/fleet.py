@@ -24,7 +24,7 @@ class Outcome(StrEnum):
     VALID = "valid"
     """History and schema are what the migrations say."""
     SKIPPED = "skipped"
-    """They were not compared, as the configuration says so."""
+    """They were not compared: the configuration says so, or nothing is recorded yet."""
     REHEARSED = "rehearsed"
     """The plan went well on a copy."""
     FAILED = "failed"
@@ -82,6 +82,9 @@ class Tally:
         self.outcomes: Counter[Outcome] = Counter()
         self._counts: Counter[tuple[int | None, str | None]] = Counter()
         self._examples: dict[tuple[int | None, str | None], list[str]] = {}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{self.outcomes[o]:,} {o}" for o in Outcome if self.outcomes[o])
 
     def add(self, result: FileResult) -> None:
         """Count a result."""
