@@ -35,7 +35,8 @@ Name: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = str | Iterable[Name] | AsyncIterable[Name]
 """A pattern as of `glob`, with `**`; or paths."""
 
-LIMIT = 8
+LIMIT = 4
+"""Enough to write while others wait for the disk; more threads only wait for each other."""
 
 
 class Options(TypedDict, total=False):

@@ -272,7 +272,8 @@ class MigrationManager:
             )
             if not planned:
                 return planned
-            harmful = await self._destroying(planned)
+            if found is None or found.tracked:  # without tables there is nothing to destroy
+                harmful = await self._destroying(planned)
         migrate = partial(self._migrate_up, catalogue, target, harmful, atomic=atomic)
         try:
             return await migrate(adopt=True, judged=bool(found or guarded))
