@@ -54,7 +54,9 @@ def _told(command: click.Command, context: click.Context) -> Iterable[str]:
 
 def _row(option: click.Option) -> str:
     value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
-    names = [f"`{name}{value}`" for name in (*option.opts, *option.secondary_opts)]
+    names = [
+        f"`{name}{value}`".replace("|", r"\|") for name in (*option.opts, *option.secondary_opts)
+    ]
     read = f" Its variable: `{option.envvar}`." if option.envvar else ""
     return f"| {', '.join(names)} | {option.help or ''}{read} |"
 

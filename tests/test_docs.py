@@ -98,6 +98,16 @@ def test_every_link_leads_somewhere(name: str) -> None:
         assert not section or section in headings(there.read_text(encoding="utf-8")), target
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_row_has_its_cells(name: str) -> None:
+    """A row of a table has as many cells as the line under its head: a bare `|` ends one."""
+    text = re.sub(r"(?s)```.*?```", "", PAGES[name])
+    for table in re.findall(r"(?m)(?:^\|.*\n)+", text):
+        cells = [len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()]
+
+        assert {cells[1]} == {*cells}, table
+
+
 def headings(text: str) -> set[str]:
     """Return the anchors of a page, as a forge makes them."""
     lines = re.findall(r"(?m)^#+ (.*)$", text)
