@@ -331,7 +331,7 @@ async def test_refused(replica: Replica) -> None:
             await managed(other, replica).migrate_up()
     replica.stop()
     async with SingleConnectionPool(replica.database) as pool:
-        with pytest.raises(errors.HookFailed, match="failed to connect to control socket"):
+        with pytest.raises(errors.HookFailed, match="; start `litestream replicate`, or set"):
             await managed(pool, replica).migrate_up()
         nothing = MigrationManager(pool, RUN, before=Litestream(program=replica.folder / "none"))
         with pytest.raises(errors.HookFailed, match="cannot be run"):

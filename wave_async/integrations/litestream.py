@@ -19,6 +19,8 @@ from wave_async.errors import HookFailed
 from wave_async.model.events import UpcomingRun
 
 SOCKET = "/var/run/litestream.sock"
+_UNREACHABLE = "failed to connect to control socket"
+_REMEDY = "start `litestream replicate`, or set LITESTREAM_SOCKET to its socket"
 
 
 class Litestream:
@@ -67,7 +69,8 @@ class Litestream:
             with suppress(ProcessLookupError):
                 process.kill()  # of a run that was cancelled
         if process.returncode:
-            raise HookFailed(f"litestream: {err.decode(errors='replace').strip()}")
+            why = err.decode(errors="replace").strip()
+            raise HookFailed(f"litestream: {why}{f'; {_REMEDY}' if _UNREACHABLE in why else ''}")
         return out.decode()
 
     def _found(self) -> str:
