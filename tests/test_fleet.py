@@ -37,6 +37,8 @@ from wave_async import (
 from wave_async.cli import cli
 from wave_async.model.fleet import Shard, spread
 
+pytestmark = pytest.mark.once
+
 MIGRATIONS = [
     Migration(1, "A", "CREATE TABLE a (x)", "DROP TABLE a"),
     Migration(2, "B", "CREATE TABLE b (x)", "DROP TABLE b"),
@@ -684,7 +686,6 @@ def test_killed_in_the_middle_and_resumed(jobs: int) -> None:
     assert all({"a", "b"} <= tables(f"t/{n:02}.db") for n in range(12))
 
 
-@pytest.mark.once
 def test_a_terminal_shows_how_far_it_has_come() -> None:
     """A line counts the files while they are migrated; failures stay above it, the groups below."""
     Path("slow.py").write_text(SLOW)

@@ -30,6 +30,8 @@ from wave_async.errors import MigrationFailed, StatementTimeout
 from wave_async.model.catalogue import Catalogue
 from wave_async.model.script import parse
 
+pytestmark = pytest.mark.once
+
 KNOWN = numbered(3)
 """What the code of most cases knows."""
 

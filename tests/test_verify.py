@@ -23,6 +23,8 @@ from wave_async.model.catalogue import Catalogue
 from wave_async.model.migration import Direction, Step, Work
 from wave_async.safety.verify import verify
 
+pytestmark = pytest.mark.once
+
 RUNS = "CREATE TABLE runs (id INTEGER PRIMARY KEY, state TEXT NOT NULL, note TEXT);"
 FIRST = Migration(1, "Create runs", RUNS, "DROP TABLE runs;")
 WITH_ROWS = " (on tables with rows)"
