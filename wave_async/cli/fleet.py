@@ -341,7 +341,8 @@ class _Work:
     def _lines(self) -> Iterator[str]:
         if self.untold:
             kinds = ", ".join(f"{count:,} {error}" for error, count in self.untold.most_common())
-            yield bad(f"{self.untold.total():,} more failed: {kinds}; --report FILE tells each")
+            where = printable(self.report) if self.report else "--report FILE"
+            yield bad(f"{self.untold.total():,} more failed: {kinds}; {where} tells each")
         groups = self.tally.groups
         for group in groups:
             yield _group_line(group, named=len(groups) > 1)
