@@ -414,6 +414,24 @@ def test_an_event_after_the_loop_is_harmless(path: Path) -> None:
     assert ended.wait(30)
 
 
+async def test_a_question_for_which_no_thread_is_free_is_cancelled_at_once(path: Path) -> None:
+    """What an application blocks the loop's threads with is not waited for."""
+    make(path)
+    free, pool = threading.Event(), SingleConnectionPool(path)
+    blocked = [asyncio.create_task(asyncio.to_thread(free.wait, 60)) for _ in range(64)]
+    task = asyncio.create_task(pool.ask(up))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not free.is_set()
+    assert not any(job.done() for job in blocked)
+    free.set()
+    await asyncio.gather(*blocked)
+
+
 class Cancelled:
     """Work in the middle of a long statement, which `begun` and, if it ever does, ends."""
 

@@ -216,7 +216,7 @@ class SingleConnectionPool(Closing):
         on_event: Callable[[Event], None] | None = None,
     ) -> T:
         question = Question(self.path, program, reporter(on_event), patience, self.setup)
-        await to_answer(question, partial(on_a_thread, question.ask))
+        await to_answer(question, partial(on_a_thread, question))
         return self._outcome(question, patience)
 
     async def _hop(

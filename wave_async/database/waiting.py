@@ -10,11 +10,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from copy import copy
+from threading import Lock
 from typing import Any, TypeVar
 
 import anyio
 
 from wave_async.database.driver import refuse_unrun
+from wave_async.database.question import Question
 from wave_async.database.session import POLL, Hop, Part
 from wave_async.model.events import Event, StatementStarted
 from wave_async.model.work import Function
@@ -52,12 +54,23 @@ def part_reporter(report: Callable[[Event], None]) -> Callable[[Part], None]:
     return tell
 
 
-async def on_a_thread(job: Callable[[], None]) -> None:
-    """Run a job on a thread of the loop's; cancelled, it leaves the job alone.
+async def on_a_thread(question: Question[Any]) -> None:
+    """Ask a question on a thread of the loop's; cancelled before one is free, it is never asked.
 
     Starting a thread takes longer than most questions, as it waits for the new one's first step.
     """
-    await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, job))
+    turn = Lock()  # taken by the thread, or by who gives up before it
+
+    def work() -> None:
+        if turn.acquire(blocking=False):
+            question.ask()
+
+    try:
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))
+    except asyncio.CancelledError:
+        if turn.acquire(blocking=False):
+            question.finished = True
+        raise
 
 
 async def to_answer(
